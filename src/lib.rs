@@ -1,0 +1,4 @@
+//! Tripline tells people the moment a price crosses their line: once, and never lost.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr))]
+
+pub mod model;
