@@ -1,4 +1,9 @@
 //! Tripline tells people the moment a price crosses their line: once, and never lost.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr))]
 
+pub mod adapters;
+pub mod metrics;
 pub mod model;
+pub mod pipeline;
+pub mod proto;
+pub mod server;

@@ -1,0 +1,11 @@
+//! The graph: typed stages joined by a broker, and the ports that they need.
+//!
+//! Nothing here knows an adapter or the server.
+
+pub mod breaker;
+pub mod broker;
+pub mod clock;
+pub mod collect;
+pub mod evaluate;
+pub mod notify;
+pub mod store;

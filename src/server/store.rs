@@ -1,0 +1,448 @@
+//! Ports: what the server needs of the store. Commands change, queries read; both APIs share them.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Alert, AlertId, Condition, Currency, Email, Policy, Price, Symbol, Timestamp, UserId, Watch,
+    WatchId, WatchSpec, WatchState,
+};
+use crate::pipeline::store::StoreError;
+
+/// What an account may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Its own watches.
+    User,
+    /// That, and push ticks.
+    Feeder,
+    /// That, and dead letters and resets.
+    Operator,
+}
+
+/// Who repeats which request: the key of at-most-once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    /// The account (`user:17`), or the folded e-mail (`email:ann@example.com`).
+    pub caller: String,
+    /// The id that the caller gave the request.
+    pub id: String,
+}
+
+/// A request that is to be carried out at most once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its key.
+    pub key: RequestKey,
+    /// The full name of the method.
+    pub method: String,
+    /// A keyed digest of method and payload: equal only for an equal request.
+    pub fingerprint: [u8; 32],
+}
+
+/// A request as it was recorded with its effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The digest of the request that was carried out.
+    pub fingerprint: [u8; 32],
+    /// Its answer.
+    pub reply: Reply,
+}
+
+/// A threshold, or that there is none.
+pub type Threshold = Option<Price>;
+
+/// Changes of a watch; `None` leaves a field as it is. `policy` replaces the whole policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatchPatch {
+    /// Another symbol.
+    pub symbol: Option<Symbol>,
+    /// Another low threshold, or none.
+    pub low: Option<Threshold>,
+    /// Another high threshold, or none.
+    pub high: Option<Threshold>,
+    /// Another policy.
+    pub policy: Option<Policy>,
+    /// Another cooldown, in seconds.
+    pub cooldown_s: Option<u64>,
+    /// Pause or resume.
+    pub paused: Option<bool>,
+}
+
+/// Which watch of a user a command means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchRef {
+    /// This one.
+    Id(WatchId),
+    /// The one with the smallest id, as the original's API has it.
+    Oldest,
+}
+
+/// A command: one transaction, together with the record of its request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A new account, perhaps with a first watch.
+    Register {
+        /// Its address.
+        email: Email,
+        /// The password's argon2id hash in PHC form.
+        password_hash: String,
+        /// A watch to create with it.
+        watch: Option<WatchSpec>,
+    },
+    /// Another password. Revokes the account's sessions but the one of `keep`.
+    SetPassword {
+        /// The account.
+        user: UserId,
+        /// The new hash.
+        password_hash: String,
+        /// The digest of the token that stays valid.
+        keep: Option<[u8; 32]>,
+    },
+    /// Deletes the account, its sessions and its watches, and cancels what is undelivered.
+    DeleteUser {
+        /// The account.
+        user: UserId,
+    },
+    /// A new watch.
+    CreateWatch {
+        /// Whose.
+        user: UserId,
+        /// What it asks for.
+        spec: WatchSpec,
+    },
+    /// Changes a watch. Equal values change nothing and raise no version.
+    ChangeWatch {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        watch: WatchRef,
+        /// What changes.
+        patch: WatchPatch,
+        /// Create this watch if the user has none (the original's `UpdateUser`).
+        or_create: Option<WatchSpec>,
+    },
+    /// Deletes a watch, and cancels what is undelivered.
+    DeleteWatch {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        watch: WatchId,
+    },
+    /// Resets a symbol, as an operator.
+    ResetSymbol {
+        /// The symbol.
+        symbol: Symbol,
+    },
+    /// Sends a dead delivery again: pending, due now, no attempts counted.
+    RetryDelivery {
+        /// The delivery's number.
+        id: u64,
+    },
+    /// Takes a dead record away, because it was put back on its topic.
+    RemoveDeadRecord {
+        /// The record's number.
+        id: u64,
+    },
+}
+
+/// What a command did, as recorded: refusals are answers, too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done; nothing more to say.
+    Done,
+    /// The account was created.
+    Registered {
+        /// Its id.
+        user: u32,
+    },
+    /// The watch was created or changed, and has this id now.
+    Watch {
+        /// Its id.
+        id: u64,
+    },
+    /// Nothing was done.
+    Refused(Refusal),
+}
+
+/// Why a command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The address has an account.
+    #[error("an account with this e-mail address exists already")]
+    EmailTaken,
+    /// There is no such account (any more).
+    #[error("there is no such account")]
+    UnknownUser,
+    /// The user has no such watch.
+    #[error("you have no such watch")]
+    UnknownWatch,
+    /// The user has no watch at all.
+    #[error("you have no watch yet: choose a ticker first")]
+    NoWatch,
+    /// The change would leave thresholds that exclude each other.
+    #[error("{0}")]
+    Thresholds(String),
+    /// More watches than an account may have.
+    #[error("an account has at most {0} watches")]
+    TooManyWatches(u32),
+    /// No such symbol was ever watched or priced.
+    #[error("the symbol is not known")]
+    UnknownSymbol,
+    /// There is no such dead letter.
+    #[error("there is no such dead letter")]
+    UnknownDeadLetter,
+    /// The request was well-formed and is against the rules; decided before the store was asked,
+    /// and recorded so that a repetition gets the same answer.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// The commands' transactions.
+#[async_trait]
+pub trait CommandStore: Send + Sync + 'static {
+    /// Carries a command out, at most once: if `request` is recorded already (in whatever
+    /// process), nothing happens and the record is returned, whose fingerprint the caller
+    /// compares. Otherwise effect and record commit together. Watch changes raise the version,
+    /// record whether the state starts afresh, and are pending for the evaluator.
+    async fn execute(
+        &self,
+        request: Option<&Request>,
+        command: &Command,
+    ) -> Result<Recorded, StoreError>;
+
+    /// Records an answer that was decided without a transaction of its own; returns the one
+    /// recorded first, as [`execute`](Self::execute) does.
+    async fn record(&self, request: &Request, reply: &Reply) -> Result<Recorded, StoreError>;
+
+    /// The record of a request, if it was carried out within the time that records are kept.
+    async fn recorded(&self, key: &RequestKey) -> Result<Option<Recorded>, StoreError>;
+
+    /// Creates users (who cannot log in) and watches, in one transaction, once per `content`
+    /// digest: returns the number of watches created, or `None` when this content was loaded
+    /// before. Watches get ids in the order given.
+    async fn import(
+        &self,
+        content: [u8; 32],
+        watches: &[(Email, WatchSpec)],
+    ) -> Result<Option<u64>, StoreError>;
+}
+
+/// An account as logging in needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its id.
+    pub user: UserId,
+    /// Its address as typed.
+    pub email: Email,
+    /// Its role.
+    pub role: Role,
+    /// The password's hash; `None` for an account that cannot log in.
+    pub password_hash: Option<String>,
+}
+
+/// A session that is valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The account's id.
+    pub user: UserId,
+    /// Its address.
+    pub email: Email,
+    /// Its role at present.
+    pub role: Role,
+    /// When the session ends.
+    pub expires: Timestamp,
+}
+
+/// Accounts and sessions. Tokens are known by their SHA-256 digests only.
+#[async_trait]
+pub trait AccountStore: Send + Sync + 'static {
+    /// The account of an address.
+    async fn account(&self, email: &Email) -> Result<Option<Account>, StoreError>;
+
+    /// Opens a session; the oldest ones beyond the bound per account are closed.
+    async fn open_session(
+        &self,
+        user: UserId,
+        token: [u8; 32],
+        expires: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// The session of a token, unless it has ended or was revoked.
+    async fn session(&self, token: [u8; 32]) -> Result<Option<Session>, StoreError>;
+
+    /// Revokes a token.
+    async fn close_session(&self, token: [u8; 32]) -> Result<(), StoreError>;
+
+    /// Creates or changes an account from the host: a role and, if given, a password, which
+    /// revokes the account's sessions. Returns whether it was created.
+    async fn put_account(
+        &self,
+        email: &Email,
+        role: Option<Role>,
+        password_hash: Option<&str>,
+    ) -> Result<bool, StoreError>;
+
+    /// A number that differs after another process has changed accounts or sessions: what this
+    /// process caches of them is void then. Cheap.
+    async fn generation(&self) -> Result<u64, StoreError>;
+}
+
+/// A price as it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// The symbol.
+    pub symbol: Symbol,
+    /// Its instant.
+    pub time: Timestamp,
+    /// The price.
+    pub price: Price,
+    /// The currency pinned on the symbol.
+    pub currency: Option<Currency>,
+}
+
+/// A watch with what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchView {
+    /// The watch.
+    pub watch: Watch,
+    /// The state of its evaluation, carried to the watch's version.
+    pub state: WatchState,
+    /// The newest price of its symbol.
+    pub last: Option<Quote>,
+}
+
+/// What became of an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// On its way.
+    Pending,
+    /// Taken by the mail server.
+    Delivered,
+    /// Given up.
+    Dead,
+    /// Its watch or user was deleted first.
+    Cancelled,
+}
+
+/// An alert with what became of it. `cursor` orders a user's alerts by when they were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlertView {
+    /// Its place in the listing.
+    pub cursor: u64,
+    /// The alert.
+    pub alert: Alert,
+    /// What became of it.
+    pub delivery: DeliveryState,
+}
+
+/// The queries' reads.
+#[async_trait]
+pub trait QueryStore: Send + Sync + 'static {
+    /// A page of a user's watches, by id, after `after`.
+    async fn watches(
+        &self,
+        user: UserId,
+        after: Option<WatchId>,
+        limit: u32,
+    ) -> Result<Vec<WatchView>, StoreError>;
+
+    /// One watch of a user.
+    async fn watch(&self, user: UserId, watch: WatchRef) -> Result<Option<WatchView>, StoreError>;
+
+    /// The newest price of a symbol.
+    async fn quote(&self, symbol: Symbol) -> Result<Option<Quote>, StoreError>;
+
+    /// The newest `limit` prices kept of a symbol, newest first.
+    async fn history(&self, symbol: Symbol, limit: u32) -> Result<Vec<Quote>, StoreError>;
+
+    /// A user's alerts, newest first, before `before`.
+    async fn alerts(
+        &self,
+        user: UserId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<AlertView>, StoreError>;
+}
+
+/// A dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeadLetter {
+    /// A delivery that was given up.
+    Delivery {
+        /// Its number.
+        id: u64,
+        /// The alert.
+        alert: Alert,
+        /// Whom it was for.
+        email: Email,
+        /// Attempts judged.
+        attempts: u32,
+        /// What the mail server said last.
+        reason: String,
+        /// When it was given up.
+        time: Timestamp,
+    },
+    /// A record that does not decode.
+    Record {
+        /// Its number.
+        id: u64,
+        /// The record.
+        record: crate::pipeline::store::DeadRecord,
+        /// When it was set aside.
+        time: Timestamp,
+    },
+}
+
+/// Which dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadLetterId {
+    /// A delivery: `delivery-17`.
+    Delivery(u64),
+    /// A record: `record-4`.
+    Record(u64),
+}
+
+/// Counts for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Deliveries pending, claimed ones included.
+    pub pending: u64,
+    /// Dead deliveries.
+    pub dead_deliveries: u64,
+    /// Dead records.
+    pub dead_records: u64,
+}
+
+/// What operators need, and upkeep.
+#[async_trait]
+pub trait OperatorStore: Send + Sync + 'static {
+    /// Dead letters, newest first: deliveries and records merged by time. `before` is the last
+    /// of the page before.
+    async fn dead_letters(
+        &self,
+        before: Option<DeadLetterId>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// One dead letter.
+    async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, StoreError>;
+
+    /// Counts for the metrics. Costs little, however much is stored.
+    async fn backlog(&self) -> Result<Backlog, StoreError>;
+
+    /// Deletes what has outlived its age, a bounded amount a call; returns whether there is more.
+    async fn sweep(&self) -> Result<bool, StoreError>;
+
+    /// The state of the alert of an id, for tests and tools.
+    async fn delivery(&self, id: AlertId) -> Result<Option<DeliveryState>, StoreError>;
+}
+
+/// The condition last told, for a listing.
+pub fn told(state: &WatchState) -> Option<Condition> {
+    match state.told {
+        crate::model::Told::Nothing => None,
+        crate::model::Told::Told { condition, .. } => Some(condition),
+    }
+}
