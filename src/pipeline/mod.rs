@@ -8,4 +8,9 @@ pub mod clock;
 pub mod collect;
 pub mod evaluate;
 pub mod notify;
+pub mod record;
+mod run;
+pub mod stage;
 pub mod store;
+
+pub use run::{Backoff, Complete, Pipeline};
