@@ -3,3 +3,4 @@
 
 pub mod csv_input;
 pub mod model;
+pub mod pipeline;

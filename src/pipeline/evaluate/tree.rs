@@ -1,0 +1,354 @@
+//! The watches of one symbol: a B+tree by watch id that knows, for each of its nodes, what
+//! stays quiet for all the watches below.
+//!
+//! Ordered by id, because alerts of one tick are made by watch id: a tick's way through the
+//! tree is that order, without a sort, and the tree is the index by id as well.
+
+use super::leaf::{FANOUT, Leaf};
+use super::policy::Quiet;
+use super::slot::{Slot, Sweep};
+use crate::model::{LastTick, WatchId};
+
+/// Neighbours that have no more kids than this together become one: less than a full node,
+/// so that the next insertion does not split it again.
+const MERGED_MAX: usize = FANOUT * 3 / 4;
+
+/// The watches of one symbol.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    root: Option<Node>,
+}
+
+#[derive(Debug)]
+enum Node {
+    Leaf(Box<Leaf>),
+    Inner(Box<Inner>),
+}
+
+/// A node above others, all of one height; the arrays beside the kids spare a look into them.
+#[derive(Debug)]
+struct Inner {
+    len: usize,
+    /// What stays quiet below each kid: prices within, until `wakes`.
+    lows: [i64; FANOUT],
+    highs: [i64; FANOUT],
+    wakes: [i64; FANOUT],
+    /// The first watch of each kid.
+    ids: [u64; FANOUT],
+    kids: [Option<Node>; FANOUT],
+}
+
+impl Tree {
+    /// A watch's slot.
+    pub(super) fn get(&self, id: WatchId) -> Option<Slot> {
+        let mut node = self.root.as_ref()?;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return leaf.find(id.0).ok().map(|at| leaf.slot(at)),
+                Node::Inner(inner) => node = inner.kids[inner.find(id.0)].as_ref()?,
+            }
+        }
+    }
+
+    /// Adds a watch, or replaces the one of its id.
+    pub(super) fn put(&mut self, slot: &Slot, last: Option<LastTick>) {
+        let mut root = self.root.take().unwrap_or_else(|| Node::Leaf(Box::new(Leaf::new())));
+        self.root = Some(match root.put(slot, last) {
+            None => root,
+            Some(next) => {
+                let mut above = Inner::new();
+                above.insert(0, root, last);
+                above.insert(1, next, last);
+                Node::Inner(Box::new(above))
+            }
+        });
+    }
+
+    /// Takes a watch out; returns whether it was there.
+    pub(super) fn remove(&mut self, id: WatchId, last: Option<LastTick>) -> bool {
+        let Some(root) = &mut self.root else { return false };
+        let removed = root.remove(id.0, last);
+        if root.len() == 0 {
+            self.root = None;
+        } else if let Node::Inner(inner) = root
+            && inner.len == 1
+        {
+            self.root = inner.kids[0].take();
+        }
+        removed
+    }
+
+    /// Changes every watch.
+    pub(super) fn rewrite(&mut self, last: Option<LastTick>, mut change: impl FnMut(&mut Slot)) {
+        if let Some(root) = &mut self.root {
+            root.rewrite(last, &mut change);
+        }
+    }
+
+    /// Evaluates the watches that a tick concerns, by id. Returns what stays quiet after it.
+    /// `woken` is whether a cooldown may be over.
+    pub(super) fn sweep(&mut self, sweep: &mut Sweep<'_>, woken: bool) -> Quiet {
+        self.root.as_mut().map_or(Quiet::ALWAYS, |root| root.sweep(sweep, woken))
+    }
+
+    /// What stays quiet for all the watches.
+    pub(super) fn quiet(&self, last: Option<LastTick>) -> Quiet {
+        self.root.as_ref().map_or(Quiet::ALWAYS, |root| root.quiet(last))
+    }
+}
+
+impl Node {
+    fn len(&self) -> usize {
+        match self {
+            Self::Leaf(leaf) => leaf.len(),
+            Self::Inner(inner) => inner.len,
+        }
+    }
+
+    fn first_id(&self) -> u64 {
+        match self {
+            Self::Leaf(leaf) => leaf.first_id(),
+            Self::Inner(inner) => inner.ids[0],
+        }
+    }
+
+    fn quiet(&self, last: Option<LastTick>) -> Quiet {
+        match self {
+            Self::Leaf(leaf) => leaf.quiet(last),
+            Self::Inner(inner) => inner.quiet(),
+        }
+    }
+
+    /// Returns the node after this one if it had to be split.
+    fn put(&mut self, slot: &Slot, last: Option<LastTick>) -> Option<Self> {
+        match self {
+            Self::Leaf(leaf) => match leaf.find(slot.id.0) {
+                Ok(at) => {
+                    leaf.set(at, slot, last);
+                    None
+                }
+                Err(at) => leaf.insert(at, slot, last).map(Self::Leaf),
+            },
+            Self::Inner(inner) => {
+                let at = inner.find(slot.id.0);
+                let next = inner.kids[at].as_mut().and_then(|kid| kid.put(slot, last));
+                inner.refresh(at, last);
+                inner.insert(at + 1, next?, last).map(Self::Inner)
+            }
+        }
+    }
+
+    fn remove(&mut self, id: u64, last: Option<LastTick>) -> bool {
+        match self {
+            Self::Leaf(leaf) => leaf.find(id).map(|at| leaf.remove(at)).is_ok(),
+            Self::Inner(inner) => {
+                let at = inner.find(id);
+                let removed = inner.kids[at].as_mut().is_some_and(|kid| kid.remove(id, last));
+                if removed {
+                    inner.shrink(at, last);
+                }
+                removed
+            }
+        }
+    }
+
+    /// Takes over what a later neighbour of the same height holds.
+    fn absorb(&mut self, later: Self, last: Option<LastTick>) {
+        match (self, later) {
+            (Self::Leaf(leaf), Self::Leaf(later)) => leaf.append(&later, 0, last),
+            (Self::Inner(inner), Self::Inner(mut later)) => inner.append(&mut later, 0, last),
+            // Kids of one node are of one height.
+            _ => {}
+        }
+    }
+
+    fn rewrite(&mut self, last: Option<LastTick>, change: &mut dyn FnMut(&mut Slot)) {
+        match self {
+            Self::Leaf(leaf) => leaf.rewrite(last, change),
+            Self::Inner(inner) => {
+                for at in 0..inner.len {
+                    if let Some(kid) = &mut inner.kids[at] {
+                        kid.rewrite(last, change);
+                    }
+                    inner.refresh(at, last);
+                }
+            }
+        }
+    }
+
+    fn sweep(&mut self, sweep: &mut Sweep<'_>, woken: bool) -> Quiet {
+        match self {
+            Self::Leaf(leaf) => leaf.sweep(sweep, woken),
+            Self::Inner(inner) => inner.sweep(sweep),
+        }
+    }
+}
+
+impl Inner {
+    fn new() -> Self {
+        Self {
+            len: 0,
+            lows: [i64::MIN; FANOUT],
+            highs: [i64::MAX; FANOUT],
+            wakes: [i64::MAX; FANOUT],
+            ids: [0; FANOUT],
+            kids: [const { None }; FANOUT],
+        }
+    }
+
+    /// The kid below which a watch is, or would be.
+    fn find(&self, id: u64) -> usize {
+        self.ids[..self.len].partition_point(|first| *first <= id).saturating_sub(1)
+    }
+
+    fn quiet(&self) -> Quiet {
+        Quiet {
+            low: self.lows.iter().copied().fold(i64::MIN, i64::max),
+            high: self.highs.iter().copied().fold(i64::MAX, i64::min),
+            wake: self.wakes.iter().copied().fold(i64::MAX, i64::min),
+        }
+    }
+
+    fn set_quiet(&mut self, at: usize, quiet: Quiet) {
+        self.lows[at] = quiet.low;
+        self.highs[at] = quiet.high;
+        self.wakes[at] = quiet.wake;
+    }
+
+    /// Brings what is known of a kid up to date.
+    fn refresh(&mut self, at: usize, last: Option<LastTick>) {
+        if let Some(kid) = &self.kids[at] {
+            self.ids[at] = kid.first_id();
+            let quiet = kid.quiet(last);
+            self.set_quiet(at, quiet);
+        }
+    }
+
+    /// Adds a kid; returns the node after this one if it had to be split.
+    fn insert(&mut self, at: usize, kid: Node, last: Option<LastTick>) -> Option<Box<Self>> {
+        if self.len < FANOUT {
+            self.open(at, kid, last);
+            return None;
+        }
+        // As with leaves: what grows at its end stays full.
+        let kept = if at == FANOUT { FANOUT } else { FANOUT / 2 };
+        let mut next = Box::new(Self::new());
+        next.append(self, kept, last);
+        if at <= kept && kept < FANOUT {
+            self.open(at, kid, last);
+        } else {
+            next.open(at - kept, kid, last);
+        }
+        Some(next)
+    }
+
+    /// Puts a kid in; there must be room.
+    fn open(&mut self, at: usize, kid: Node, last: Option<LastTick>) {
+        let moved = at..self.len;
+        self.lows.copy_within(moved.clone(), at + 1);
+        self.highs.copy_within(moved.clone(), at + 1);
+        self.wakes.copy_within(moved.clone(), at + 1);
+        self.ids.copy_within(moved, at + 1);
+        self.kids[at..=self.len].rotate_right(1);
+        self.kids[at] = Some(kid);
+        self.len += 1;
+        self.refresh(at, last);
+    }
+
+    /// Takes a kid out.
+    fn close(&mut self, at: usize) -> Option<Node> {
+        let kid = self.kids[at].take();
+        let moved = at + 1..self.len;
+        self.lows.copy_within(moved.clone(), at);
+        self.highs.copy_within(moved.clone(), at);
+        self.wakes.copy_within(moved.clone(), at);
+        self.ids.copy_within(moved, at);
+        self.kids[at..self.len].rotate_left(1);
+        self.len -= 1;
+        self.set_quiet(self.len, Quiet::ALWAYS);
+        kid
+    }
+
+    /// Moves a later node's kids, from a place on, to the end of this one.
+    fn append(&mut self, later: &mut Self, from: usize, last: Option<LastTick>) {
+        while later.len > from {
+            if let Some(kid) = later.close(from) {
+                self.open(self.len, kid, last);
+            }
+        }
+    }
+
+    /// After a removal below a kid: drops it if it is empty, or joins it with a neighbour.
+    fn shrink(&mut self, at: usize, last: Option<LastTick>) {
+        let len = |at: usize| self.kids.get(at).and_then(Option::as_ref).map_or(0, Node::len);
+        if len(at) == 0 {
+            self.close(at);
+            return;
+        }
+        let fits = |left: usize| left + 1 < self.len && len(left) + len(left + 1) <= MERGED_MAX;
+        let left = if fits(at) { Some(at) } else { at.checked_sub(1).filter(|left| fits(*left)) };
+        if let Some(left) = left
+            && let Some(later) = self.close(left + 1)
+        {
+            if let Some(kid) = &mut self.kids[left] {
+                kid.absorb(later, last);
+            }
+            self.refresh(left, last);
+        } else {
+            self.refresh(at, last);
+        }
+    }
+
+    fn sweep(&mut self, sweep: &mut Sweep<'_>) -> Quiet {
+        let at = sweep.at;
+        let (mut left, mut woken) = (0u32, 0u32);
+        for kid in 0..FANOUT {
+            let outside =
+                if sweep.rising { self.highs[kid] < at.price } else { self.lows[kid] > at.price };
+            left |= u32::from(outside) << kid;
+            woken |= u32::from(self.wakes[kid] <= at.time) << kid;
+        }
+        let mut concerned = left | woken;
+        while concerned != 0 {
+            let kid = concerned.trailing_zeros() as usize;
+            concerned &= concerned - 1;
+            if let Some(node) = &mut self.kids[kid] {
+                let quiet = node.sweep(sweep, woken >> kid & 1 != 0);
+                self.set_quiet(kid, quiet);
+            }
+        }
+        self.quiet()
+    }
+}
+
+#[cfg(test)]
+impl Tree {
+    /// Every watch, after checking what the nodes know of their kids.
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        if let Some(root) = &self.root {
+            root.collect(&mut slots);
+        }
+        slots
+    }
+}
+
+#[cfg(test)]
+impl Node {
+    fn collect(&self, slots: &mut Vec<Slot>) {
+        assert!((1..=FANOUT).contains(&self.len()));
+        match self {
+            Self::Leaf(leaf) => slots.extend((0..leaf.len()).map(|at| leaf.slot(at))),
+            Self::Inner(inner) => {
+                for at in 0..FANOUT {
+                    let Some(kid) = inner.kids[at].as_ref() else {
+                        assert!(at >= inner.len);
+                        continue;
+                    };
+                    assert_eq!((at < inner.len, inner.ids[at]), (true, kid.first_id()));
+                    kid.collect(slots);
+                }
+            }
+        }
+    }
+}
