@@ -1,6 +1,8 @@
 //! Tripline tells people the moment a price crosses their line: once, and never lost.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr))]
 
+pub mod cli;
 pub mod csv_input;
 pub mod model;
 pub mod pipeline;
+pub mod replay;
