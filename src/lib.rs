@@ -2,8 +2,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr))]
 
 pub mod adapters;
+pub mod cli;
+pub mod csv_input;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod proto;
+pub mod replay;
 pub mod server;
