@@ -4,8 +4,10 @@
 pub mod adapters;
 pub mod cli;
 pub mod csv_input;
+pub mod health;
 pub mod metrics;
 pub mod model;
+pub mod node;
 pub mod pipeline;
 pub mod proto;
 pub mod replay;

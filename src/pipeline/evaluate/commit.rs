@@ -25,6 +25,8 @@ pub(super) struct StepJournal {
     pub(super) fence: Fence,
     /// The number of the last alert published, which [`Publisher`] raises.
     pub(super) published: Arc<AtomicU64>,
+    /// The committed position, for whoever measures the lag.
+    pub(super) committed: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -34,6 +36,7 @@ impl Journal<Step> for StepJournal {
         let started = self.clock.now();
         step.evaluation.published = AlertSeq(self.published.load(Ordering::Acquire));
         self.store.commit(self.fence, span, &step.evaluation).await?;
+        self.committed.store(span.to.0, Ordering::Relaxed);
         self.count(step, started);
         // The store holds the true position: this one serves retention and the broker's tools.
         let partition = self.fence.partition;
