@@ -4,6 +4,7 @@
 pub mod adapters;
 pub mod cli;
 pub mod csv_input;
+pub mod failpoint;
 pub mod health;
 pub mod metrics;
 pub mod model;

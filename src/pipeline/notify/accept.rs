@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{Claimant, Delivery, Incoming, NotifyStore, SenderHandle};
+use crate::failpoint;
 use crate::metrics::{Metrics, Stage};
 use crate::model::{AlertId, Offset, Partition};
 use crate::pipeline::broker::{Broker, Placed};
@@ -132,9 +133,11 @@ impl Journal<Accepted> for Accept {
         let NotifierPorts { broker, store, sender, claimant, clock, metrics, group, .. } =
             &self.ports;
         let started = clock.now();
+        failpoint::hit("notify/before-accept");
         let claimed = store
             .accept(self.fence, span, &out.incoming, &out.dead, claimant, sender.free())
             .await?;
+        failpoint::hit("notify/after-accept");
         self.committed.store(span.to.0, Ordering::Relaxed);
         let stage = Stage { stage: "notify" };
         metrics.records_in.get_or_create(&stage).inc_by(span.to.0 - span.from.0);
