@@ -2,8 +2,14 @@
 //!
 //! Each port is implemented in a file of its own; this one holds what they share.
 
+mod bulk;
+mod collect;
+mod evaluate;
+mod evaluation;
+mod notify;
 mod open;
 mod options;
+mod progress;
 mod rows;
 
 use std::sync::Arc;
@@ -76,6 +82,11 @@ impl SqliteStore {
     /// The partition of a symbol's ticks.
     fn partition_of(&self, symbol: Symbol) -> Partition {
         broker::partition_of(symbol.as_bytes(), self.inner.partitions)
+    }
+
+    /// How far a partition's changes were read, in the count of `changes`.
+    fn changes_read(&self, partition: Partition) -> Option<&AtomicU64> {
+        self.inner.changes_read.get(usize::try_from(partition.0).ok()?)
     }
 
     /// Wakes the evaluators: to be called after the commit of anything in `changes`.
