@@ -1,4 +1,5 @@
 //! Implementations of the ports. A new one is one file here and one line in its contract suite.
 
 pub mod clock;
+pub mod market;
 pub mod store;
