@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr))]
 
 pub mod adapters;
+pub mod health;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;
