@@ -2,9 +2,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr))]
 
 pub mod adapters;
+pub mod cli;
+pub mod csv_input;
+pub mod failpoint;
 pub mod health;
 pub mod metrics;
 pub mod model;
+pub mod node;
 pub mod pipeline;
 pub mod proto;
+pub mod replay;
 pub mod server;

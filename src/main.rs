@@ -1,3 +1,7 @@
 //! The command `tripline`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tripline::cli::main()
+}

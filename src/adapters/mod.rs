@@ -2,3 +2,5 @@
 
 pub mod cache;
 pub mod clock;
+pub mod market;
+pub mod store;

@@ -7,6 +7,7 @@ pub mod broker;
 pub mod clock;
 pub mod collect;
 pub mod evaluate;
+pub mod log_source;
 pub mod notify;
 pub mod record;
 mod run;

@@ -117,7 +117,7 @@ where
                 retry(backoff, &stop, &mut attempt, error).await?;
             }
             let mut attempt = 0;
-            while let Err(error) = self.sink.notify(&out).await {
+            while let Err(error) = self.sink.notify(&mut out).await {
                 retry(backoff, &stop, &mut attempt, error).await?;
             }
         }

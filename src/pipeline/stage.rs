@@ -4,12 +4,14 @@
 //! its own. `evaluate` and `dedupe` are plain functions over batches: no I/O, no clock, no locks.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::convert::Infallible;
 use std::hash::Hash;
 use std::marker::PhantomData;
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
+
+use super::broker::BrokerError;
+use super::store::StoreError;
 
 /// Why a stage failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,9 +24,21 @@ pub enum StageError {
     Permanent(String),
 }
 
-impl From<Infallible> for StageError {
-    fn from(never: Infallible) -> Self {
-        match never {}
+impl StageError {
+    fn new(transient: bool, reason: String) -> Self {
+        if transient { Self::Transient(reason) } else { Self::Permanent(reason) }
+    }
+}
+
+impl From<BrokerError> for StageError {
+    fn from(error: BrokerError) -> Self {
+        Self::new(error.is_transient(), error.to_string())
+    }
+}
+
+impl From<StoreError> for StageError {
+    fn from(error: StoreError) -> Self {
+        Self::new(error.is_transient(), error.to_string())
     }
 }
 
@@ -51,7 +65,7 @@ pub trait Source: Send {
 /// What is done with a batch: pure and synchronous.
 pub trait Evaluate<In>: Send {
     /// What comes of a batch.
-    type Out: Default + Send + Sync;
+    type Out: Default + Send;
 
     /// Takes the whole of `batch` and adds what comes of it to `out`.
     fn evaluate(&mut self, batch: &mut Vec<In>, out: &mut Self::Out);
@@ -74,9 +88,9 @@ pub trait Journal<Out>: Send {
 /// Tells what was committed.
 #[async_trait]
 pub trait Notify<Out>: Send {
-    /// Passes `out` on. Called again with the same `out` after a transient failure: what it does
-    /// may repeat.
-    async fn notify(&mut self, out: &Out) -> Result<(), StageError>;
+    /// Passes `out` on. Called again with what it left of `out` after a transient failure: what it
+    /// does may repeat.
+    async fn notify(&mut self, out: &mut Out) -> Result<(), StageError>;
 }
 
 /// A source made of any stream, in batches of what is ready.
@@ -120,7 +134,7 @@ pub fn each<In, T, F: FnMut(In) -> Option<T>>(rule: F) -> Each<F> {
 
 impl<In, T, F> Evaluate<In> for Each<F>
 where
-    T: Send + Sync,
+    T: Send,
     F: FnMut(In) -> Option<T> + Send,
 {
     type Out = Vec<T>;
@@ -225,11 +239,11 @@ pub fn to_each<T, F: FnMut(&T)>(tell: F) -> ToEach<T, F> {
 #[async_trait]
 impl<T, F> Notify<Vec<T>> for ToEach<T, F>
 where
-    T: Sync,
+    T: Send,
     F: FnMut(&T) + Send,
 {
-    async fn notify(&mut self, out: &Vec<T>) -> Result<(), StageError> {
-        out.iter().for_each(&mut self.0);
+    async fn notify(&mut self, out: &mut Vec<T>) -> Result<(), StageError> {
+        out.drain(..).for_each(|item| (self.0)(&item));
         Ok(())
     }
 }

@@ -10,10 +10,14 @@
 //! A tick within what all the watches of its symbol have in common is done after a few
 //! comparisons, and one outside of it finds the watches concerned, in the order of their ids.
 
+mod commit;
 mod engine;
+mod intake;
 mod leaf;
+mod partition;
 mod policy;
 pub mod reference;
+mod rules;
 mod slot;
 mod store;
 #[cfg(test)]
@@ -21,6 +25,8 @@ mod tests;
 mod tree;
 
 pub use engine::{CurrencyIdx, Engine, EngineTick, SymbolIdx};
+pub use partition::{EvaluateOptions, EvaluatorPorts};
+pub use rules::{Input, Rules, Step};
 pub use store::{
     Applied, ChangeId, ChangeKind, EvaluateStore, Evaluation, NumberedAlert, Owned, PendingChange,
     PricePoint, SymbolState,

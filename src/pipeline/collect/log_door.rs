@@ -1,0 +1,93 @@
+//! The door into a log: refuses what lies in the future, and appends the rest.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use serde::Deserialize;
+
+use super::door::Door;
+use crate::failpoint;
+use crate::metrics::{Metrics, Reason, Stage};
+use crate::model::{Partition, Tick};
+use crate::pipeline::broker::{Broker, BrokerError, Record, partition_of};
+use crate::pipeline::clock::Clock;
+use crate::pipeline::record::{TICKS_TOPIC, encode_tick};
+
+/// What the door lets in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DoorOptions {
+    /// How far ahead of the clock a tick's time may lie, in seconds: one wrong date must not
+    /// silence a symbol.
+    pub ahead_s_max: u64,
+}
+
+/// Appends ticks to the ticks' topic.
+pub struct LogDoor {
+    broker: Arc<dyn Broker>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    partitions: u32,
+    options: DoorOptions,
+}
+
+impl LogDoor {
+    /// A door into `broker`, whose ticks' topic has `partitions` partitions.
+    pub fn new(
+        broker: Arc<dyn Broker>,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        partitions: u32,
+        options: DoorOptions,
+    ) -> Self {
+        Self { broker, clock, metrics, partitions, options }
+    }
+
+    async fn append(&self, partition: Partition, records: Vec<Record>) -> Result<(), BrokerError> {
+        let stage = Stage { stage: "collect" };
+        let count = records.len() as u64;
+        let started = Instant::now();
+        failpoint::hit("collect/before-append");
+        self.broker.append(TICKS_TOPIC, partition, records).await?;
+        failpoint::hit("collect/after-append");
+        let seconds = started.elapsed().as_secs_f64();
+        self.metrics.produced(seconds);
+        self.metrics.stage_seconds.get_or_create(&stage).observe(seconds);
+        self.metrics.records_out.get_or_create(&stage).inc_by(count);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Door for LogDoor {
+    async fn accept(&self, ticks: Vec<Tick>) -> Result<Vec<Option<String>>, BrokerError> {
+        let now = self.clock.now();
+        let latest = now.plus(Duration::from_secs(self.options.ahead_s_max));
+        let taken = self.metrics.records_in.get_or_create(&Stage { stage: "collect" }).clone();
+        taken.inc_by(ticks.len() as u64);
+        let mut batches = vec![Vec::new(); self.partitions.max(1) as usize];
+        let refusals = ticks.iter().map(|tick| {
+            if tick.time > latest {
+                self.metrics.ticks_refused.get_or_create(&Reason { reason: "future" }).inc();
+                let ahead_s_max = self.options.ahead_s_max;
+                return Some(format!(
+                    "expected a time at most {ahead_s_max} s ahead of the clock ({now}), found {}",
+                    tick.time
+                ));
+            }
+            let partition = partition_of(tick.symbol.as_bytes(), self.partitions);
+            batches[partition.0 as usize].push(encode_tick(tick, now));
+            None
+        });
+        let refusals = refusals.collect();
+        let appends = (0..)
+            .map(Partition)
+            .zip(batches)
+            .filter(|(_, records)| !records.is_empty())
+            .map(|(partition, records)| self.append(partition, records));
+        try_join_all(appends).await?;
+        Ok(refusals)
+    }
+}

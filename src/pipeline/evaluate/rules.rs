@@ -1,0 +1,284 @@
+//! The evaluator's stage: records and changes in, one evaluation to commit out.
+
+use std::collections::HashMap;
+
+use super::{
+    Applied, ChangeKind, Effects, Engine, EngineTick, Evaluation, NumberedAlert, Outcome,
+    PendingChange, PricePoint, SymbolIdx, SymbolState,
+};
+use crate::model::{AlertId, AlertSeq, Offset, Partition, Timestamp, Watch, WatchId, WatchState};
+use crate::pipeline::broker::Placed;
+use crate::pipeline::record::{TICKS_TOPIC, decode_tick};
+use crate::pipeline::stage::{Evaluate, Recent};
+use crate::pipeline::store::{DeadRecord, Span};
+
+/// What the evaluator's source yields.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A record of the ticks' topic.
+    Record(Placed),
+    /// A change of a watch or the reset of a symbol, and when it was read.
+    Change(PendingChange, Timestamp),
+    /// What has been evaluated is to be committed now, even if nobody waits for it.
+    Flush,
+}
+
+/// What is to be committed together, if anything is.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// The stretch of the log that was evaluated; `None` when there is nothing to commit yet.
+    pub span: Option<Span>,
+    /// What came of it.
+    pub evaluation: Evaluation,
+    /// Ticks that counted.
+    pub counted: u64,
+    /// Ticks that were late or repeated.
+    pub late: u64,
+    /// Ticks in another currency than their symbol's.
+    pub currency: u64,
+}
+
+/// What is known of a symbol beside the engine's state.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    /// How many prices were kept.
+    prices: u64,
+    /// The second of the newest one.
+    second: i64,
+    /// Where the newest one stands among those to commit, plus 1; 0 if it is committed.
+    point: u32,
+    /// Whether the state is to be committed.
+    dirty: bool,
+}
+
+/// Evaluates records and changes of one partition with an [`Engine`].
+///
+/// Quiet ticks are gathered until something happens, a [`Input::Flush`] comes or
+/// `records_max` of them wait: their commit can be late, because they are evaluated anew after a
+/// crash and make nothing.
+pub struct Rules {
+    engine: Engine,
+    partition: Partition,
+    kept: Vec<Kept>,
+    dirty: Vec<SymbolIdx>,
+    effects: Effects,
+    step: Step,
+    /// The position after the last commit, and after what was evaluated.
+    committed: Offset,
+    position: Offset,
+    seq: AlertSeq,
+    records_max: u64,
+    recent: Recent<AlertId>,
+}
+
+/// Alerts told by this owner that are remembered, so that none is made twice after a reset.
+const RECENT_MAX: usize = 4_096;
+
+impl Rules {
+    /// An evaluator without symbols or watches that stands at `position`.
+    pub fn new(partition: Partition, position: Offset, seq: AlertSeq, records_max: u64) -> Self {
+        Self {
+            engine: Engine::new(),
+            partition,
+            kept: Vec::new(),
+            dirty: Vec::new(),
+            effects: Effects::default(),
+            step: Step::default(),
+            committed: position,
+            position,
+            seq,
+            records_max,
+            recent: Recent::new(RECENT_MAX),
+        }
+    }
+
+    /// Takes the stored state of a symbol over.
+    pub fn restore_symbol(&mut self, state: &SymbolState) {
+        let idx = self.engine.symbol(state.symbol);
+        self.engine.restore_symbol(idx, state.last, state.currency);
+        let second = state.last.map_or(i64::MIN, |last| second(last.time));
+        *self.kept(idx) = Kept { prices: state.prices, second, ..Kept::default() };
+    }
+
+    /// Takes a stored watch over. One that was changed since its state was made is evaluated.
+    pub fn restore_watch(&mut self, watch: &Watch, state: WatchState, now: Timestamp) {
+        self.engine.apply(watch, state, &mut self.effects);
+        self.number_alerts(now);
+    }
+
+    /// How many watches there are.
+    pub fn watches(&self) -> usize {
+        self.engine.len()
+    }
+
+    fn kept(&mut self, idx: SymbolIdx) -> &mut Kept {
+        let at = idx.0 as usize;
+        if at >= self.kept.len() {
+            self.kept.resize(at + 1, Kept { second: i64::MIN, ..Kept::default() });
+        }
+        &mut self.kept[at]
+    }
+
+    fn record(&mut self, placed: Placed) {
+        // A source that was started over may yield what was evaluated before.
+        if placed.offset < self.position {
+            return;
+        }
+        self.position = placed.offset.next();
+        let record = &placed.record;
+        match decode_tick(record) {
+            Ok(tick) => {
+                let found = self.engine.find(tick.symbol.as_bytes());
+                let symbol = found.unwrap_or_else(|| self.engine.symbol(tick.symbol));
+                let currency = self.engine.currency(tick.currency);
+                let tick = EngineTick { time: tick.time, price: tick.price, symbol, currency };
+                self.tick(tick, record.time);
+            }
+            Err(error) => self.step.evaluation.dead.push(DeadRecord {
+                topic: TICKS_TOPIC.to_owned(),
+                partition: self.partition,
+                offset: placed.offset,
+                reason: error.to_string(),
+                key: record.key.clone(),
+                value: record.value.clone(),
+            }),
+        }
+    }
+
+    fn tick(&mut self, tick: EngineTick, accepted: Timestamp) {
+        match self.engine.tick(tick, &mut self.effects) {
+            Outcome::Late => self.step.late += 1,
+            Outcome::Currency => self.step.currency += 1,
+            Outcome::Counted => {
+                self.step.counted += 1;
+                self.keep(tick);
+                if !self.effects.alerts.is_empty() {
+                    self.number_alerts(accepted);
+                }
+            }
+        }
+    }
+
+    /// Keeps the tick's price for the history: the last one of each second.
+    fn keep(&mut self, tick: EngineTick) {
+        let symbol = self.engine.name(tick.symbol);
+        let points = self.step.evaluation.prices.len();
+        let kept = self.kept(tick.symbol);
+        let newly_dirty = !std::mem::replace(&mut kept.dirty, true);
+        let second = second(tick.time);
+        let same = kept.second == second;
+        if !same {
+            kept.second = second;
+            kept.prices += 1;
+        }
+        let replaces = (same && kept.point > 0).then(|| kept.point as usize - 1);
+        let number = kept.prices;
+        if replaces.is_none() {
+            // There are far fewer points in a step than records_max allows records.
+            kept.point = u32::try_from(points + 1).unwrap_or(0);
+        }
+        let point = PricePoint { symbol, number, time: tick.time, price: tick.price };
+        match replaces {
+            Some(at) => self.step.evaluation.prices[at] = point,
+            None => self.step.evaluation.prices.push(point),
+        }
+        if newly_dirty {
+            self.dirty.push(tick.symbol);
+        }
+    }
+
+    fn number_alerts(&mut self, accepted: Timestamp) {
+        for alert in self.effects.alerts.drain(..) {
+            if self.recent.insert(alert.id) {
+                self.seq = AlertSeq(self.seq.0 + 1);
+                let numbered = NumberedAlert { seq: self.seq, alert, accepted };
+                self.step.evaluation.alerts.push(numbered);
+            }
+        }
+    }
+
+    fn change(&mut self, change: PendingChange, now: Timestamp) {
+        let idx = self.engine.symbol(change.symbol);
+        let last = self.engine.last(idx);
+        let watch = match change.what {
+            ChangeKind::Watch { watch, current: None } => {
+                self.engine.remove(change.symbol, watch);
+                None
+            }
+            ChangeKind::Watch { current: Some((watch, state)), .. } => {
+                self.engine.apply(&watch, state, &mut self.effects);
+                Some((watch.id, watch.version))
+            }
+            ChangeKind::Reset => {
+                self.engine.reset_symbol(change.symbol, &mut self.effects);
+                let kept = self.kept(idx);
+                kept.second = i64::MIN;
+                if !std::mem::replace(&mut kept.dirty, true) {
+                    self.dirty.push(idx);
+                }
+                None
+            }
+        };
+        self.number_alerts(now);
+        self.step.evaluation.applied.push(Applied {
+            id: change.id,
+            symbol: change.symbol,
+            watch,
+            after: last.map(|last| last.time),
+        });
+    }
+
+    fn someone_waits(&self) -> bool {
+        let evaluation = &self.step.evaluation;
+        !evaluation.alerts.is_empty()
+            || !evaluation.applied.is_empty()
+            || !evaluation.dead.is_empty()
+    }
+
+    /// Hands over what is to be committed.
+    fn emit(&mut self, out: &mut Step) {
+        let unchanged = self.position == self.committed && !self.someone_waits();
+        if unchanged {
+            return;
+        }
+        *out = std::mem::take(&mut self.step);
+        out.span = Some(Span { from: self.committed, to: self.position });
+        self.committed = self.position;
+        // The last state of a watch counts.
+        let states: HashMap<WatchId, WatchState> = self.effects.states.drain(..).collect();
+        out.evaluation.states = states.into_iter().collect();
+        out.evaluation.states.sort_unstable_by_key(|(watch, _)| *watch);
+        for idx in self.dirty.drain(..) {
+            let kept = &mut self.kept[idx.0 as usize];
+            (kept.dirty, kept.point) = (false, 0);
+            out.evaluation.symbols.push(SymbolState {
+                symbol: self.engine.name(idx),
+                last: self.engine.last(idx),
+                currency: self.engine.pinned(idx),
+                prices: kept.prices,
+            });
+        }
+    }
+}
+
+fn second(time: Timestamp) -> i64 {
+    time.millis().div_euclid(1_000)
+}
+
+impl Evaluate<Input> for Rules {
+    type Out = Step;
+
+    fn evaluate(&mut self, batch: &mut Vec<Input>, out: &mut Step) {
+        let mut flush = false;
+        for input in batch.drain(..) {
+            match input {
+                Input::Record(placed) => self.record(placed),
+                Input::Change(change, now) => self.change(change, now),
+                Input::Flush => flush = true,
+            }
+        }
+        if flush || self.someone_waits() || self.position.0 - self.committed.0 >= self.records_max {
+            self.emit(out);
+        }
+    }
+}
