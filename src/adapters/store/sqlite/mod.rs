@@ -4,13 +4,16 @@
 
 mod bulk;
 mod collect;
+mod commands;
 mod evaluate;
 mod evaluation;
 mod notify;
 mod open;
 mod options;
 mod progress;
+mod requests;
 mod rows;
+mod watch_commands;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
