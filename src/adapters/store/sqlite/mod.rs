@@ -2,6 +2,7 @@
 //!
 //! Each port is implemented in a file of its own; this one holds what they share.
 
+mod accounts;
 mod bulk;
 mod collect;
 mod commands;
