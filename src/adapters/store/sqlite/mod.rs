@@ -12,6 +12,7 @@ mod notify;
 mod open;
 mod options;
 mod progress;
+mod queries;
 mod requests;
 mod rows;
 mod watch_commands;
