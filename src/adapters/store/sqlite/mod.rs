@@ -10,11 +10,13 @@ mod evaluate;
 mod evaluation;
 mod notify;
 mod open;
+mod operator;
 mod options;
 mod progress;
 mod queries;
 mod requests;
 mod rows;
+mod sweep;
 mod watch_commands;
 
 use std::sync::Arc;
