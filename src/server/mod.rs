@@ -46,13 +46,9 @@ use self::sessions::Sessions;
 use self::store::{AccountStore, CommandStore, OperatorStore, QueryStore};
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::model::Symbol;
 use crate::pipeline::broker::Broker;
 use crate::pipeline::clock::Clock;
-use crate::pipeline::collect::{Door, Quotes};
-
-/// Why the source has no price of a symbol, where that is known.
-pub type SymbolNotes = Arc<dyn Fn(Symbol) -> Option<String> + Send + Sync>;
+use crate::pipeline::collect::{Door, Quotes, SymbolNotes};
 
 /// What the server node works with.
 #[derive(Clone)]

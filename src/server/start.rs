@@ -161,7 +161,7 @@ fn services(options: &ServerOptions, ports: &Ports, shutdown: CancellationToken)
         broker: Arc::clone(&ports.broker),
         door: Arc::clone(&ports.door),
         market: ports.market.clone(),
-        symbol_notes: Arc::clone(&ports.symbol_notes),
+        symbol_notes: ports.symbol_notes.clone(),
         symbol_check_ms: options.grpc.symbol_check_ms,
         clock: Arc::clone(clock),
         metrics: ports.metrics.clone(),

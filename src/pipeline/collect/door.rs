@@ -1,21 +1,16 @@
-//! Port: where ticks from outside come in and become accepted.
+//! Port: where ticks enter the graph.
 
 use async_trait::async_trait;
 
 use crate::model::Tick;
 use crate::pipeline::broker::BrokerError;
 
-/// The one way into the log of ticks.
-///
-/// *Order:* ticks of one symbol keep their order within a batch and, for a caller that awaits
-/// its calls in turn, between batches; none is promised between callers.
-///
-/// *Durability:* when `accept` returns `Ok`, every tick that it did not refuse is in the log
-/// for good. When it fails or is cancelled, any of them may have been appended: sending them
-/// again is safe, because a repeated tick changes nothing.
+/// Takes ticks in, from the collector as from those who push.
 #[async_trait]
 pub trait Door: Send + Sync + 'static {
-    /// Takes a batch in. The answer has one entry per tick, in the order given: the reason why
-    /// it was refused (it lies in the future, for example), or `None` for an accepted one.
+    /// Accepts ticks: when it returns `Ok`, those that were not refused are in the log, durably
+    /// if the log is durable, those of one symbol in the order given. Returns, tick by tick, why
+    /// it was refused. After an error some may have been accepted: repeating them is harmless,
+    /// as a repeated tick changes nothing.
     async fn accept(&self, ticks: Vec<Tick>) -> Result<Vec<Option<String>>, BrokerError>;
 }

@@ -114,7 +114,7 @@ impl Watches for Api {
 
 impl Api {
     fn view(&self, view: &WatchView) -> v1::Watch {
-        views::watch(view, (self.services.symbol_notes)(view.watch.spec.symbol()))
+        views::watch(view, self.services.symbol_notes.get(view.watch.spec.symbol()))
     }
 
     /// The watch that a command made or changed, as it is now.
