@@ -370,6 +370,7 @@ impl Starting {
             return;
         }
         let Shared { clock, random, metrics, health, .. } = self.shared.clone();
+        let polled = matches!(feed, Feed::Polled(_));
         let ticks: Option<Box<dyn TickStream>> = match feed {
             Feed::None => None,
             Feed::Stream(stream) => Some(stream),
@@ -396,7 +397,7 @@ impl Starting {
             options: self.options.collector.clone(),
         };
         let (stop, ended) = (self.graph.stop_entry.clone(), self.graph.feed_ended.clone());
-        let run = collector.run(ticks, health, stop, move || ended.cancel());
+        let run = collector.run(ticks, polled, health, stop, move || ended.cancel());
         self.graph.entry.push(tokio::spawn(run));
     }
 
