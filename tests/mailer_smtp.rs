@@ -60,9 +60,9 @@ async fn each_misbehaviour_is_told_apart_and_the_next_mail_goes_through() {
         (".", Say("554-spam\r\n554 really"), "permanent: 554 spam"),
         (".", Say("354 go on"), "unreachable: expected a reply of [250], found 354"),
         (".", Close, "unreachable: the server closed the connection (at the mail, which may have"),
-        (".", Silence, "unreachable: no answer within 100 ms (at the mail, which may have been"),
-        ("RCPT", Silence, "unreachable: no answer within 100 ms (at RCPT TO)"),
-        ("CONNECT", Silence, "unreachable: no answer within 100 ms (at the greeting)"),
+        (".", Silence, "unreachable: no answer within 500 ms (at the mail, which may have been"),
+        ("RCPT", Silence, "unreachable: no answer within 500 ms (at RCPT TO)"),
+        ("CONNECT", Silence, "unreachable: no answer within 500 ms (at the greeting)"),
         ("CONNECT", Say("421 too many"), "unreachable: the server is closing: 421 too many"),
         ("CONNECT", Say("554 no service"), "unreachable: the server refused the greeting: 554"),
         ("CONNECT", Close, "unreachable: the server closed the connection (at the greeting)"),
@@ -75,7 +75,7 @@ async fn each_misbehaviour_is_told_apart_and_the_next_mail_goes_through() {
         let server = SmtpServer::start(Script { acts, ..Script::default() }).await;
         let mut options = options(&server.url());
         if silent {
-            options.command_timeout_ms = 100;
+            options.command_timeout_ms = 500;
         }
         let (mailer, _) = mailer(options);
         let found = told(mailer.send(&mail("ann@example.com")).await);

@@ -4,11 +4,14 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use lettre::Address;
 use lettre::address::Envelope;
-use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
+use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
+use lettre::message::{Body, Mailbox, Message, MultiPart, SinglePart};
 
 use crate::model::{Email, Timestamp};
 use crate::pipeline::notify::Mail;
+
+/// RFC 5322 allows lines of 998 bytes without their end.
+const LINE_MAX: usize = 998;
 
 /// The message with CRLF line ends, or why there is none. The same mail at the same instant
 /// gives the same bytes.
@@ -36,13 +39,27 @@ pub(super) fn render(mail: &Mail, from: &Mailbox, at: Timestamp) -> Result<Vec<u
             builder.raw_header(HeaderValue::new(name, mail.to.to_string())).envelope(envelope)
         }
     };
-    // Text of ASCII alone goes out as it is (7bit), so that its lines can be read in the source.
     let parts = MultiPart::alternative()
         // The library would draw one, and the same mail would differ from time to time.
         .boundary(format!("tripline-{:.60}", id))
-        .singlepart(SinglePart::plain(mail.text.clone()))
-        .singlepart(SinglePart::html(mail.html.clone()));
+        .singlepart(part(ContentType::TEXT_PLAIN, &mail.text))
+        .singlepart(part(ContentType::TEXT_HTML, &mail.html));
     builder.multipart(parts).map(|message| message.formatted()).map_err(|error| error.to_string())
+}
+
+/// ASCII goes out as it is, so that its lines can be read in the source: the library would pick
+/// quoted-printable for a line over 76 characters, and that turns `EURUSD=X` into `EURUSD=3DX`.
+fn part(content_type: ContentType, text: &str) -> SinglePart {
+    let literal = text.is_ascii()
+        && !text.contains(['\r', '\0'])
+        && text.lines().all(|line| line.len() <= LINE_MAX);
+    let body = if literal {
+        let lines = text.replace('\n', "\r\n").into_bytes();
+        Body::dangerous_pre_encoded(lines, ContentTransferEncoding::SevenBit)
+    } else {
+        Body::new(text.to_owned())
+    };
+    SinglePart::builder().header(content_type).body(body)
 }
 
 fn is_id_byte(byte: u8) -> bool {
@@ -92,6 +109,16 @@ mod tests {
         }
         assert!(text.contains("multipart/alternative"), "{text}");
         assert_eq!(text, rendered(&mail("Ann@example.com", "Ticker: AAPL above 110")));
+    }
+
+    #[test]
+    fn long_lines_do_not_change_the_others() {
+        let text = format!("{}\nTicker: EURUSD=X\n", "long ".repeat(30));
+        let found = rendered(&Mail { text: text.clone(), ..mail("a@b.c", "x") });
+        assert!(found.contains(&text.replace('\n', "\r\n")), "{found}");
+        let unusual =
+            Mail { text: format!("{}\nGröße\n", "x".repeat(999)), ..mail("a@b.c", "x") };
+        assert!(rendered(&unusual).lines().all(|line| line.is_ascii() && line.len() <= LINE_MAX));
     }
 
     #[test]
