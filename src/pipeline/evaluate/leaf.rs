@@ -1,14 +1,12 @@
-//! Sixteen watches side by side: about 51 bytes each, and 34 more if one of them has a
-//! parameter that is not the default.
+//! Sixteen watches side by side: 52 bytes each, and 32 more where one of them has a parameter
+//! that is not the default.
 
+use super::bounds::{FANOUT, extreme, mask, round_down, round_up};
 use super::policy::{Moment, NEVER, Quiet, Rule};
 use super::slot::{Slot, Sweep};
 use crate::model::{
     Condition, LastTick, PolicyKind, Timestamp, Told, UserId, Version, WatchId, WatchState,
 };
-
-/// How many watches a leaf holds, and how many kids an inner node has.
-pub(super) const FANOUT: usize = 16;
 
 /// The place of `last_alert` where there is none.
 const NO_ALERT: i64 = i64::MIN;
@@ -30,66 +28,69 @@ struct Rare {
     ahead: u32,
 }
 
-/// Watches in the order of their ids, one array per field.
+/// What every watch has, together: a watch that a tick concerns costs one cache line or two.
+#[derive(Clone, Copy, Debug, Default)]
+struct Record {
+    id: u64,
+    low: i64,
+    high: i64,
+    last_alert: i64,
+    version: u32,
+    user: u32,
+}
+
+/// Watches in the order of their ids.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Leaf {
-    len: usize,
     /// The quiet interval of each watch, never wider than the exact one: a watch outside of it
     /// is looked at exactly. What is not a watch is always quiet.
-    quiet_low: [f32; FANOUT],
     quiet_high: [f32; FANOUT],
-    ids: [u64; FANOUT],
-    low: [i64; FANOUT],
-    high: [i64; FANOUT],
-    last_alert: [i64; FANOUT],
-    versions: [u32; FANOUT],
-    users: [u32; FANOUT],
+    quiet_low: [f32; FANOUT],
     flags: [u8; FANOUT],
     rare: Option<Box<[Rare; FANOUT]>>,
+    len: u8,
+    records: [Record; FANOUT],
 }
 
 impl Leaf {
     pub(super) fn new() -> Self {
         Self {
-            len: 0,
-            quiet_low: [f32::NEG_INFINITY; FANOUT],
             quiet_high: [f32::INFINITY; FANOUT],
-            ids: [0; FANOUT],
-            low: [0; FANOUT],
-            high: [0; FANOUT],
-            last_alert: [0; FANOUT],
-            versions: [0; FANOUT],
-            users: [0; FANOUT],
+            quiet_low: [f32::NEG_INFINITY; FANOUT],
             flags: [0; FANOUT],
             rare: None,
+            len: 0,
+            records: [Record::default(); FANOUT],
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        usize::from(self.len)
     }
 
     pub(super) fn first_id(&self) -> u64 {
-        self.ids[0]
+        self.records[0].id
     }
 
     /// Where a watch is, or else where it would be.
     pub(super) fn find(&self, id: u64) -> Result<usize, usize> {
-        self.ids[..self.len].binary_search(&id)
+        self.records[..self.len()].binary_search_by_key(&id, |record| record.id)
     }
 
     /// The watch at a place.
     pub(super) fn slot(&self, at: usize) -> Slot {
         let rare = self.rare.as_ref().map_or(Rare::default(), |rare| rare[at]);
         let flags = self.flags[at];
+        let record = &self.records[at];
         let told = |condition| Told::Told { condition, bucket: rare.bucket };
         Slot {
-            id: WatchId(self.ids[at]),
-            user: UserId(self.users[at]),
-            version: Version(self.versions[at]),
+            id: WatchId(record.id),
+            user: UserId(record.user),
+            version: Version(record.version),
             rule: Rule {
-                low: self.low[at],
-                high: self.high[at],
+                low: record.low,
+                high: record.high,
                 kind: match flags & (STEP | ONCE) {
                     STEP => PolicyKind::Step,
                     ONCE => PolicyKind::Once,
@@ -100,14 +101,14 @@ impl Leaf {
                 paused: flags & PAUSED != 0,
             },
             state: WatchState {
-                version: Version(self.versions[at].saturating_add(rare.ahead)),
+                version: Version(record.version.saturating_add(rare.ahead)),
                 told: match flags & (TOLD_ABOVE | TOLD_BELOW) {
                     TOLD_ABOVE => told(Condition::Above),
                     TOLD_BELOW => told(Condition::Below),
                     _ => Told::Nothing,
                 },
                 // No time that can be written is NO_ALERT.
-                last_alert: Timestamp::from_millis(self.last_alert[at]),
+                last_alert: Timestamp::from_millis(record.last_alert),
             },
         }
     }
@@ -115,11 +116,14 @@ impl Leaf {
     /// Puts a watch in the place of the one that is there.
     pub(super) fn set(&mut self, at: usize, slot: &Slot, last: Option<LastTick>) {
         let Slot { id, user, version, rule, state } = slot;
-        self.ids[at] = id.0;
-        self.users[at] = user.0;
-        self.versions[at] = version.0;
-        self.low[at] = rule.low;
-        self.high[at] = rule.high;
+        self.records[at] = Record {
+            id: id.0,
+            low: rule.low,
+            high: rule.high,
+            last_alert: NO_ALERT,
+            version: version.0,
+            user: user.0,
+        };
         let rare = Rare {
             width: rule.width,
             cooldown_ms: rule.cooldown_ms,
@@ -145,7 +149,7 @@ impl Leaf {
             Told::Told { condition: Condition::Below, bucket } => (TOLD_BELOW, bucket),
         };
         self.flags[at] = self.flags[at] & !(TOLD_ABOVE | TOLD_BELOW) | told;
-        self.last_alert[at] = state.last_alert.map_or(NO_ALERT, |time| time.millis());
+        self.records[at].last_alert = state.last_alert.map_or(NO_ALERT, |time| time.millis());
         // Only `step` tells other buckets than 0, and its width is never the default 0, so
         // where a bucket is needed there is a place for it.
         if let Some(rare) = &mut self.rare {
@@ -160,16 +164,11 @@ impl Leaf {
 
     /// Makes room at a place; the caller sets it. There must be some left.
     fn open(&mut self, at: usize) {
-        let moved = at..self.len;
+        let moved = at..self.len();
         self.quiet_low.copy_within(moved.clone(), at + 1);
         self.quiet_high.copy_within(moved.clone(), at + 1);
-        self.ids.copy_within(moved.clone(), at + 1);
-        self.low.copy_within(moved.clone(), at + 1);
-        self.high.copy_within(moved.clone(), at + 1);
-        self.last_alert.copy_within(moved.clone(), at + 1);
-        self.versions.copy_within(moved.clone(), at + 1);
-        self.users.copy_within(moved.clone(), at + 1);
         self.flags.copy_within(moved.clone(), at + 1);
+        self.records.copy_within(moved.clone(), at + 1);
         if let Some(rare) = &mut self.rare {
             rare.copy_within(moved, at + 1);
         }
@@ -178,26 +177,22 @@ impl Leaf {
 
     /// Takes the watch at a place out.
     pub(super) fn remove(&mut self, at: usize) {
-        let moved = at + 1..self.len;
+        let moved = at + 1..self.len();
         self.quiet_low.copy_within(moved.clone(), at);
         self.quiet_high.copy_within(moved.clone(), at);
-        self.ids.copy_within(moved.clone(), at);
-        self.low.copy_within(moved.clone(), at);
-        self.high.copy_within(moved.clone(), at);
-        self.last_alert.copy_within(moved.clone(), at);
-        self.versions.copy_within(moved.clone(), at);
-        self.users.copy_within(moved.clone(), at);
         self.flags.copy_within(moved.clone(), at);
+        self.records.copy_within(moved.clone(), at);
         if let Some(rare) = &mut self.rare {
             rare.copy_within(moved, at);
         }
-        self.truncate(self.len - 1);
+        self.truncate(self.len() - 1);
     }
 
     fn truncate(&mut self, len: usize) {
-        self.quiet_low[len..self.len].fill(f32::NEG_INFINITY);
-        self.quiet_high[len..self.len].fill(f32::INFINITY);
-        self.len = len;
+        self.quiet_low[len..].fill(f32::NEG_INFINITY);
+        self.quiet_high[len..].fill(f32::INFINITY);
+        // FANOUT at most.
+        self.len = len as u8;
     }
 
     /// Adds a watch at its place; returns the leaf after this one if it had to be split.
@@ -207,7 +202,7 @@ impl Leaf {
         slot: &Slot,
         last: Option<LastTick>,
     ) -> Option<Box<Self>> {
-        if self.len < FANOUT {
+        if self.len() < FANOUT {
             self.open(at);
             self.set(at, slot, last);
             return None;
@@ -229,15 +224,15 @@ impl Leaf {
 
     /// Copies the watches of a later leaf, from a place on, to the end of this one.
     pub(super) fn append(&mut self, later: &Self, from: usize, last: Option<LastTick>) {
-        for at in from..later.len {
+        for at in from..later.len() {
             self.len += 1;
-            self.set(self.len - 1, &later.slot(at), last);
+            self.set(self.len() - 1, &later.slot(at), last);
         }
     }
 
     /// Changes every watch.
     pub(super) fn rewrite(&mut self, last: Option<LastTick>, change: &mut dyn FnMut(&mut Slot)) {
-        for at in 0..self.len {
+        for at in 0..self.len() {
             let mut slot = self.slot(at);
             change(&mut slot);
             self.set(at, &slot, last);
@@ -273,20 +268,20 @@ impl Leaf {
     /// extreme: only these, mostly one, are worked out.
     pub(super) fn quiet(&self, last: Option<LastTick>) -> Quiet {
         let Some(last) = last else { return Quiet::NOT };
-        let low = self.quiet_low.iter().fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
-        let high = self.quiet_high.iter().fold(f32::INFINITY, |a, b| if *b < a { *b } else { a });
-        let mut extreme = 0;
+        let low = extreme(&self.quiet_low, |a, b| if a > b { a } else { b });
+        let high = extreme(&self.quiet_high, |a, b| if a < b { a } else { b });
+        let mut tied = 0;
         if low > f32::NEG_INFINITY {
-            extreme |= mask(&self.quiet_low, |bound| bound == low);
+            tied |= mask(&self.quiet_low, |bound| bound == low);
         }
         if high < f32::INFINITY {
-            extreme |= mask(&self.quiet_high, |bound| bound == high);
+            tied |= mask(&self.quiet_high, |bound| bound == high);
         }
         let at = Moment::from(last);
         let mut quiet = Quiet { wake: self.wake(at.time), ..Quiet::ALWAYS };
-        while extreme != 0 {
-            let slot = self.slot(extreme.trailing_zeros() as usize);
-            extreme &= extreme - 1;
+        while tied != 0 {
+            let slot = self.slot(tied.trailing_zeros() as usize);
+            tied &= tied - 1;
             quiet = quiet.and(slot.rule.quiet(&slot.state, at));
         }
         quiet
@@ -296,54 +291,10 @@ impl Leaf {
     /// watch is paused or done, costs a look at its end and no more.
     fn wake(&self, time: i64) -> i64 {
         let Some(rare) = &self.rare else { return NEVER };
-        (0..self.len)
+        (0..self.len())
             .filter(|at| rare[*at].cooldown_ms > 0)
-            .map(|at| self.last_alert[at].saturating_add(rare[at].cooldown_ms))
+            .map(|at| self.records[at].last_alert.saturating_add(rare[at].cooldown_ms))
             .filter(|end| *end > time)
             .fold(NEVER, i64::min)
-    }
-}
-
-/// The places where something holds, as bits.
-fn mask<T: Copy>(values: &[T; FANOUT], holds: impl Fn(T) -> bool) -> u32 {
-    (0..FANOUT).fold(0, |mask, at| mask | u32::from(holds(values[at])) << at)
-}
-
-/// The least 32-bit float that is not under `units`; no bound at all stays none.
-#[expect(clippy::cast_precision_loss, reason = "the loss is what is corrected")]
-fn round_up(units: i64) -> f32 {
-    if units == i64::MIN {
-        return f32::NEG_INFINITY;
-    }
-    let float = units as f32;
-    if (float as i64) < units { float.next_up() } else { float }
-}
-
-/// The greatest 32-bit float that is not over `units`; no bound at all stays none.
-#[expect(clippy::cast_precision_loss, reason = "the loss is what is corrected")]
-fn round_down(units: i64) -> f32 {
-    if units == i64::MAX {
-        return f32::INFINITY;
-    }
-    let float = units as f32;
-    if float as i64 > units { float.next_down() } else { float }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounded_bounds_are_never_wider_than_the_exact_ones() {
-        for exponent in 0..63 {
-            for near in -3..=3 {
-                let units = (1i64 << exponent).saturating_add(near);
-                assert!(round_up(units) as i128 >= i128::from(units), "{units}");
-                assert!(round_down(units) as i128 <= i128::from(units), "{units}");
-                assert!(round_up(-units) as i128 >= i128::from(-units), "-{units}");
-            }
-        }
-        assert!(round_up(i64::MAX) >= round_down(i64::MAX - 1));
-        assert_eq!(round_down(i64::MIN), -9_223_372_036_854_775_808.0);
     }
 }
