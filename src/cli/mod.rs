@@ -1,6 +1,12 @@
 //! The command line: what `tripline` can be told, and the command that is run.
 
+mod failure;
+mod output;
+mod password;
 mod replay;
+mod serve;
+mod settings;
+mod setup;
 
 use std::process::ExitCode;
 
@@ -16,12 +22,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Serve),
     Replay(replay::Replay),
+    Config(settings::ConfigCommand),
 }
 
 /// Runs the command that the process was given.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Serve(command) => command.run(),
         Command::Replay(command) => command.run(),
+        Command::Config(command) => {
+            command.run().map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
+        }
     }
 }
