@@ -1,11 +1,12 @@
-//! Brokers: logs that carry records between nodes, in memory.
+//! Brokers: logs that carry records between nodes, in memory and in a SQLite file.
 //!
-//! They keep batches of encoded records and share the encoding, the reading and the bookkeeping.
+//! Both keep batches of encoded records and share the encoding, the reading and the bookkeeping.
 
 mod batch;
 mod codec;
 pub mod memory;
 mod positions;
+pub mod sqlite;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
