@@ -11,6 +11,8 @@ mod open;
 mod options;
 mod progress;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
