@@ -2,17 +2,24 @@
 //!
 //! Each port is implemented in a file of its own; this one holds what they share.
 
+mod accounts;
 mod bulk;
 mod collect;
+mod commands;
 mod evaluate;
 mod evaluation;
 mod notify;
 mod open;
+mod operator;
 mod options;
 mod progress;
+mod queries;
+mod requests;
 mod rows;
+mod sweep;
 #[cfg(test)]
 mod tests;
+mod watch_commands;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
