@@ -3,6 +3,7 @@
 
 pub mod adapters;
 pub mod cli;
+pub mod config;
 pub mod csv_input;
 pub mod failpoint;
 pub mod health;

@@ -2,5 +2,6 @@
 
 pub mod cache;
 pub mod clock;
+pub mod mailer;
 pub mod market;
 pub mod store;

@@ -104,10 +104,12 @@ pub struct Collector {
 
 impl Collector {
     /// Collects from `ticks`, if there is a source, and reports, until `stop` is cancelled.
+    /// `polled` is whether the source says the same again and again.
     /// `ended` is called when the source has no more.
     pub async fn run(
         self,
         ticks: Option<Box<dyn TickStream>>,
+        polled: bool,
         health: Health,
         stop: CancellationToken,
         ended: impl FnOnce(),
@@ -119,7 +121,7 @@ impl Collector {
             let (door, backoff, metrics) =
                 (self.door.clone(), self.backoff.clone(), self.metrics.clone());
             // A stream cannot be started over: transient failures are repeated within it.
-            let mut collecting = Some(collect(ticks, door, backoff, metrics, stop.clone()));
+            let mut collecting = Some(collect(ticks, polled, door, backoff, metrics, stop.clone()));
             supervise("the collector", handle, &self.backoff, &stop, || {
                 let collecting = collecting.take();
                 async move {

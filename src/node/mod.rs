@@ -5,6 +5,7 @@
 mod admin;
 mod collector;
 mod evaluator;
+mod graph;
 mod lag;
 mod notifier;
 mod roles;
@@ -13,5 +14,8 @@ mod supervise;
 pub use admin::{Admin, AdminOptions, create_topics};
 pub use collector::{Ages, Collector, CollectorOptions};
 pub use evaluator::evaluate;
+pub use graph::{
+    Feed, Graph, GraphOptions, NotifyOptions, Shared, StartError, Stores, TopicOptions,
+};
 pub use notifier::notify;
 pub use roles::{Role, Roles, RolesError};

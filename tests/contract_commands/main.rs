@@ -29,6 +29,7 @@ macro_rules! contract {
             requests::a_repetition_changes_nothing_and_another_fingerprint_shows
             requests::callers_have_ids_of_their_own
             requests::refusals_are_recorded
+            requests::a_command_runs_to_its_end_without_its_caller
             requests::an_answer_without_a_transaction_is_recorded_once
             requests::an_import_is_loaded_once_in_order
             requests::an_import_of_many_is_fast

@@ -1,8 +1,8 @@
 //! At most once: requests and their records, imports.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use futures::future::join_all;
+use futures::future::{FutureExt, join_all};
 use tripline::model::Policy;
 use tripline::server::store::{Command, QueryStore, Refusal, Reply};
 
@@ -60,6 +60,22 @@ pub(crate) async fn refusals_are_recorded(f: Fixture) {
     // It would succeed by now; its answer was given.
     assert_eq!(f.store.execute(Some(&refused), &again).await.unwrap().reply, taken);
     assert!(matches!(f.run(again).await, Reply::Registered { user: id } if id > user.0));
+}
+
+pub(crate) async fn a_command_runs_to_its_end_without_its_caller(f: Fixture) {
+    let user = f.register("ann@example.com").await;
+    let (asked, command) =
+        (request("user:1", "r1", 1), Command::CreateWatch { user, spec: spec("A") });
+    // The caller goes away as soon as it has asked.
+    drop(f.store.execute(Some(&asked), &command).now_or_never());
+    let end = async {
+        while f.store.recorded(&asked.key).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), end).await.unwrap();
+    assert_eq!(f.watches(user).await.len(), 1);
+    assert_eq!(f.apply().await.len(), 1);
 }
 
 pub(crate) async fn an_answer_without_a_transaction_is_recorded_once(f: Fixture) {

@@ -27,6 +27,7 @@ impl Sender {
                 Some(ended) = self.attempts.next() => self.end(ended),
                 claimed = finish(&mut self.claiming) => self.claimed(claimed)?,
                 settled = finish(&mut self.settling) => self.settled(settled)?,
+                () = self.shared.changed.notified() => {}
                 () = &mut over => break,
             }
         }

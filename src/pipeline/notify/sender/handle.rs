@@ -42,7 +42,8 @@ impl SenderHandle {
     }
 
     /// Hands over deliveries that were just claimed in this sender's name. To be called at once
-    /// after the claim, because the lease runs.
+    /// after the claim, because the lease runs. A sender that has ended takes nothing: stop
+    /// whatever offers first, or what it claimed waits until the lease ends.
     pub fn offer(&self, deliveries: Vec<Delivery>) {
         self.0.change(|inbox| inbox.offered.extend(deliveries));
     }
