@@ -27,10 +27,8 @@ async fn two_hundred_copies_of_a_registration_make_one_account() {
     for mut client in clients {
         assert!(client.show_details(identifier(ann)).await.unwrap().get_ref().success);
     }
-    let bob = v1::RegisterRequest {
-        email: "bob@example.com".to_owned(),
-        password: "secret".to_owned(),
-    };
+    let bob =
+        v1::RegisterRequest { email: "bob@example.com".to_owned(), password: "secret".to_owned() };
     let client = AccountsClient::new(node.connect().await);
     let copies = (0..200).map(|_| {
         let (mut client, mut request) = (client.clone(), tonic::Request::new(bob.clone()));
@@ -49,10 +47,8 @@ async fn copies_over_two_processes_and_a_restart_make_one_watch() {
     let (one, two) = (world.node(|_| ()).await, world.node(|_| ()).await);
     let token = one.login("ann@example.com", Role::User).await;
     let request = v1::CreateWatchRequest { symbol: "AAPL".to_owned(), ..Default::default() };
-    let clients = [
-        WatchesClient::new(one.connect().await),
-        WatchesClient::new(two.connect().await),
-    ];
+    let clients =
+        [WatchesClient::new(one.connect().await), WatchesClient::new(two.connect().await)];
     let copies = (0..200).map(|copy| {
         let (mut client, token, request) = (clients[copy % 2].clone(), &token, request.clone());
         async move { client.create_watch(with_id(token, "w1", request)).await }
@@ -107,7 +103,9 @@ async fn an_id_stands_for_one_request_only() {
     let node = Node::start().await;
     let ann = "ann@example.com";
     let mut client = node.legacy().await;
-    assert!(client.register_user(from(ann, "r1", registration(ann))).await.unwrap().get_ref().success);
+    assert!(
+        client.register_user(from(ann, "r1", registration(ann))).await.unwrap().get_ref().success
+    );
     let other = um::UserRegisterRequest { password: "other".to_owned(), ..registration(ann) };
     let said = client.register_user(from(ann, "r1", other)).await.unwrap().into_inner();
     assert!(!said.success && said.message.contains("used before"), "{said:?}");
@@ -138,7 +136,9 @@ async fn a_want_of_login_is_not_recorded_and_a_record_needs_no_login() {
     let node = Node::start().await;
     let ann = "ann@example.com";
     let (mut first, mut other) = (node.legacy().await, node.legacy().await);
-    assert!(first.register_user(from(ann, "r1", registration(ann))).await.unwrap().get_ref().success);
+    assert!(
+        first.register_user(from(ann, "r1", registration(ann))).await.unwrap().get_ref().success
+    );
     let update = || {
         let new_ticker = "TSLA".to_owned();
         from(ann, "u1", um::UserUpdateRequest { email: ann.to_owned(), new_ticker })

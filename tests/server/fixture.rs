@@ -16,7 +16,7 @@ use tripline::adapters::clock::{ManualClock, SeededRandom};
 use tripline::adapters::store::sqlite::{SqliteStore, SqliteStoreOptions};
 use tripline::health::Health;
 use tripline::metrics::Metrics;
-use tripline::node::evaluator::evaluate;
+use tripline::node::evaluate;
 use tripline::pipeline::Backoff;
 use tripline::pipeline::broker::Broker;
 use tripline::pipeline::collect::{DoorOptions, LogDoor, SymbolNotes};

@@ -10,7 +10,7 @@ use tripline::server::store::Role;
 
 use super::fixture::*;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_flow_of_an_original_client() {
     let node = Node::start().await;
     let mut client = node.legacy().await;
@@ -33,8 +33,12 @@ async fn the_flow_of_an_original_client() {
 
     let latest = client.get_latest_value(identifier(ann)).await.unwrap().into_inner();
     assert!(!latest.success && latest.message.contains("no price of TSLA"), "{latest:?}");
-    prices(&node, "TSLA", &[("2026-01-01T10:00:00Z", "100.1"), ("2026-01-01T11:00:00.5Z", "100.2")])
-        .await;
+    prices(
+        &node,
+        "TSLA",
+        &[("2026-01-01T10:00:00Z", "100.1"), ("2026-01-01T11:00:00.5Z", "100.2")],
+    )
+    .await;
     let latest = client.get_latest_value(identifier(ann)).await.unwrap().into_inner();
     assert_eq!((latest.ticker.as_str(), latest.value), ("TSLA", 100.2), "{latest:?}");
     assert_eq!(latest.timestamp, "2026-01-01 12:00:00");
@@ -130,11 +134,8 @@ async fn what_is_refused_is_refused_with_a_message() {
     }
     // What is above 0 is accepted, and one threshold or none at all.
     for (user, low, high) in [("a@x.y", 0.5, 0.75), ("b@x.y", -1.0, -1.0), ("c@x.y", -1.0, 1e9)] {
-        let request = um::UserRegisterRequest {
-            low_value: low,
-            high_value: high,
-            ..registration(user)
-        };
+        let request =
+            um::UserRegisterRequest { low_value: low, high_value: high, ..registration(user) };
         assert!(client.register_user(request).await.unwrap().get_ref().success);
         let shown = client.show_details(identifier(user)).await.unwrap().into_inner();
         assert_eq!((shown.low_value, shown.high_value), (low, high));
