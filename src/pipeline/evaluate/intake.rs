@@ -81,6 +81,8 @@ async fn watch_changes(
         loop {
             store.changed(partition).await;
             changed.notify_one();
+            // The store says so again until the changes are read, which needs this thread.
+            tokio::task::yield_now().await;
         }
     };
     stop.run_until_cancelled(watch).await;
