@@ -163,6 +163,7 @@ CREATE TABLE dead_records (
     set_aside_ms INTEGER NOT NULL,
     UNIQUE (topic, partition, offset)
 ) STRICT;
+CREATE INDEX dead_records_age ON dead_records (set_aside_ms, id);
 
 CREATE TABLE requests (
     caller TEXT NOT NULL,

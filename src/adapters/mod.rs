@@ -1,3 +1,7 @@
 //! Implementations of the ports. A new one is one file here and one line in its contract suite.
 
+pub mod cache;
 pub mod clock;
+pub mod mailer;
+pub mod market;
+pub mod store;

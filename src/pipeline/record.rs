@@ -127,6 +127,16 @@ fn record(schema: &'static str, symbol: &Symbol, value: Vec<u8>, time: Timestamp
     }
 }
 
+/// The header that the records of a topic bear.
+pub fn schema_header(topic: &str) -> Option<(String, Bytes)> {
+    let schema = match topic {
+        TICKS_TOPIC => TICK_SCHEMA,
+        ALERTS_TOPIC => ALERT_SCHEMA,
+        _ => return None,
+    };
+    Some((SCHEMA_HEADER.to_owned(), Bytes::from_static(schema.as_bytes())))
+}
+
 fn check_schema(record: &Record, expected: &'static str) -> Result<(), DecodeError> {
     let header = record.headers.iter().find(|(name, _)| name == SCHEMA_HEADER);
     match header {

@@ -9,12 +9,14 @@ use tokio_util::sync::CancellationToken;
 use super::{Door, MarketError, TickStream};
 use crate::metrics::{Metrics, Reason};
 use crate::model::{Symbol, Tick, Timestamp};
-use crate::pipeline::stage::{Dedupe, Evaluate, Flow, Notify, Source, StageError};
+use crate::pipeline::stage::{Evaluate, Flow, Notify, Source, StageError};
 use crate::pipeline::{Backoff, Pipeline};
 
-/// Collects until the stream ends or `stop` is cancelled.
+/// Collects until the stream ends or `stop` is cancelled. Of a source that is polled, what it
+/// says again is not passed on again.
 pub async fn collect(
     ticks: Box<dyn TickStream>,
+    polled: bool,
     door: Arc<dyn Door>,
     backoff: Backoff,
     metrics: Metrics,
@@ -22,8 +24,7 @@ pub async fn collect(
 ) -> Result<(), StageError> {
     Pipeline::from(Ticks { ticks, metrics })
         .evaluate(Pass)
-        .dedupe(Newer::default())
-        .notify(Enter(door))
+        .notify(Enter { door, accepted: polled.then(HashMap::new) })
         .retry(backoff)
         .run(stop)
         .await
@@ -45,7 +46,7 @@ impl Source for Ticks {
             Some(Err(error)) => {
                 let reason = match &error {
                     MarketError::UnknownSymbol(_) => Some("unknown"),
-                    MarketError::BadPrice { .. } => Some("price"),
+                    MarketError::BadPrice { .. } | MarketError::BadRow(_) => Some("price"),
                     _ => None,
                 };
                 if let Some(reason) = reason {
@@ -68,40 +69,34 @@ impl Evaluate<Tick> for Pass {
     }
 }
 
-/// Drops ticks that are not newer than the last one this process has passed on: a polled source
-/// repeats itself. Only a saving: it starts empty, so nothing is refused as not newer that was
-/// never accepted, and the evaluator alone decides which ticks count.
-#[derive(Default)]
-struct Newer(HashMap<Symbol, Timestamp>);
-
-impl Dedupe<Vec<Tick>> for Newer {
-    fn dedupe(&mut self, out: &mut Vec<Tick>) {
-        out.retain(|tick| match self.0.get_mut(&tick.symbol) {
-            Some(last) if *last >= tick.time => false,
-            Some(last) => {
-                *last = tick.time;
-                true
-            }
-            None => {
-                self.0.insert(tick.symbol, tick.time);
-                true
-            }
-        });
-    }
+/// Passes ticks on to the door.
+struct Enter {
+    door: Arc<dyn Door>,
+    /// The times of the newest ticks that were accepted: a polled source repeats itself. Only a
+    /// saving, which starts empty and knows nothing of what was refused, so nothing is dropped
+    /// that was never accepted. `None` for a source whose ticks all pass.
+    accepted: Option<HashMap<Symbol, Timestamp>>,
 }
-
-struct Enter(Arc<dyn Door>);
 
 #[async_trait]
 impl Notify<Vec<Tick>> for Enter {
     async fn notify(&mut self, ticks: &mut Vec<Tick>) -> Result<(), StageError> {
+        if let Some(accepted) = &self.accepted {
+            ticks.retain(|tick| accepted.get(&tick.symbol).is_none_or(|last| tick.time > *last));
+        }
         if ticks.is_empty() {
             return Ok(());
         }
-        let refusals = self.0.accept(ticks.clone()).await?;
-        for (tick, reason) in ticks.drain(..).zip(refusals) {
-            if let Some(reason) = reason {
-                tracing::warn!(symbol = %tick.symbol, "a tick was refused: {reason}");
+        let refusals = self.door.accept(ticks.clone()).await?;
+        for (tick, refusal) in ticks.drain(..).zip(refusals) {
+            match (refusal, &mut self.accepted) {
+                (Some(reason), _) => {
+                    tracing::warn!(symbol = %tick.symbol, "a tick was refused: {reason}");
+                }
+                (None, Some(accepted)) => {
+                    accepted.insert(tick.symbol, tick.time);
+                }
+                (None, None) => {}
             }
         }
         Ok(())

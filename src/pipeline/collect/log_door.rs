@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use serde::Deserialize;
 
 use super::door::Door;
+use crate::failpoint;
 use crate::metrics::{Metrics, Reason, Stage};
 use crate::model::{Partition, Tick};
 use crate::pipeline::broker::{Broker, BrokerError, Record, partition_of};
@@ -48,7 +49,9 @@ impl LogDoor {
         let stage = Stage { stage: "collect" };
         let count = records.len() as u64;
         let started = Instant::now();
+        failpoint::hit("collect/before-append");
         self.broker.append(TICKS_TOPIC, partition, records).await?;
+        failpoint::hit("collect/after-append");
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.produced(seconds);
         self.metrics.stage_seconds.get_or_create(&stage).observe(seconds);

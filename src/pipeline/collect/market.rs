@@ -23,6 +23,9 @@ pub enum MarketError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A row of a file of prices breaks the rules; the next one can be read.
+    #[error("{0}")]
+    BadRow(String),
     /// The source asks to be left alone for a while.
     #[error("the source asks for fewer requests (again in {})", retry_after.map_or("a while".to_owned(), |d| format!("{} s", d.as_secs())))]
     Throttled {

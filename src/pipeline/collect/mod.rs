@@ -4,10 +4,16 @@ mod collector;
 mod door;
 mod log_door;
 mod market;
+mod notes;
+mod poller;
 mod store;
+mod watched;
 
 pub use collector::collect;
 pub use door::Door;
 pub use log_door::{DoorOptions, LogDoor};
 pub use market::{MarketError, Quotes, TickStream};
+pub use notes::SymbolNotes;
+pub use poller::{Poller, PollerHandle, PollerOptions, PollerPorts};
 pub use store::CollectStore;
+pub use watched::WatchedSymbols;

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::rules::Step;
 use super::{EvaluateStore, NumberedAlert};
+use crate::failpoint;
 use crate::metrics::{Metrics, Reason, Stage};
 use crate::model::{AlertSeq, Partition};
 use crate::pipeline::broker::{Broker, partition_of};
@@ -25,6 +26,8 @@ pub(super) struct StepJournal {
     pub(super) fence: Fence,
     /// The number of the last alert published, which [`Publisher`] raises.
     pub(super) published: Arc<AtomicU64>,
+    /// The committed position, for whoever measures the lag.
+    pub(super) committed: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -33,7 +36,10 @@ impl Journal<Step> for StepJournal {
         let Some(span) = step.span else { return Ok(()) };
         let started = self.clock.now();
         step.evaluation.published = AlertSeq(self.published.load(Ordering::Acquire));
+        failpoint::hit("evaluate/before-commit");
         self.store.commit(self.fence, span, &step.evaluation).await?;
+        failpoint::hit("evaluate/after-commit");
+        self.committed.store(span.to.0, Ordering::Relaxed);
         self.count(step, started);
         // The store holds the true position: this one serves retention and the broker's tools.
         let partition = self.fence.partition;
@@ -86,6 +92,7 @@ impl Publisher {
                 self.broker.append(ALERTS_TOPIC, partition, records).await?;
             }
         }
+        failpoint::hit("evaluate/after-publish");
         self.published.fetch_max(last.seq.0, Ordering::AcqRel);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! One partition of the evaluator, from taking it over to letting it go.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -58,10 +58,12 @@ pub struct EvaluatorPorts {
 
 impl EvaluatorPorts {
     /// Takes a partition over and evaluates it until `stop` is cancelled, another owner takes it
-    /// over, or it fails. `ready` is called once everything is loaded.
+    /// over, or it fails. `ready` is called once everything is loaded; `committed` follows the
+    /// committed position.
     pub async fn run(
         &self,
         partition: Partition,
+        committed: Arc<AtomicU64>,
         stop: CancellationToken,
         ready: impl FnOnce(),
     ) -> Result<(), StageError> {
@@ -69,6 +71,7 @@ impl EvaluatorPorts {
         check_position(self.broker.as_ref(), TICKS_TOPIC, partition, owned.position).await?;
         // The group is known from here on, so that retention spares what it has not read.
         self.broker.commit(&self.group, TICKS_TOPIC, partition, owned.position).await?;
+        committed.store(owned.position.0, Ordering::Relaxed);
         let published = Arc::new(AtomicU64::new(owned.published.0));
         let publisher = Publisher {
             broker: self.broker.clone(),
@@ -87,6 +90,7 @@ impl EvaluatorPorts {
             group: self.group.clone(),
             fence: owned.fence,
             published,
+            committed,
         };
         let (broker, bytes_max) = (self.broker.clone(), self.options.read_bytes_max);
         let log = LogSource::new(broker, TICKS_TOPIC, partition, owned.position, bytes_max);

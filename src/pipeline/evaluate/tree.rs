@@ -27,15 +27,18 @@ enum Node {
 
 /// A node above others, all of one height; the arrays beside the kids spare a look into them.
 #[derive(Debug)]
+#[repr(C, align(64))]
 struct Inner {
-    len: usize,
     /// What stays quiet below each kid: prices within, until `wakes`.
-    lows: [i64; FANOUT],
     highs: [i64; FANOUT],
+    lows: [i64; FANOUT],
     wakes: [i64; FANOUT],
+    kids: [Option<Node>; FANOUT],
     /// The first watch of each kid.
     ids: [u64; FANOUT],
-    kids: [Option<Node>; FANOUT],
+    /// What stays quiet below all kids.
+    quiet: Quiet,
+    len: usize,
 }
 
 impl Tree {
@@ -115,7 +118,7 @@ impl Node {
     fn quiet(&self, last: Option<LastTick>) -> Quiet {
         match self {
             Self::Leaf(leaf) => leaf.quiet(last),
-            Self::Inner(inner) => inner.quiet(),
+            Self::Inner(inner) => inner.quiet,
         }
     }
 
@@ -179,7 +182,7 @@ impl Node {
     fn sweep(&mut self, sweep: &mut Sweep<'_>, woken: bool) -> Quiet {
         match self {
             Self::Leaf(leaf) => leaf.sweep(sweep, woken),
-            Self::Inner(inner) => inner.sweep(sweep),
+            Self::Inner(inner) => inner.sweep(sweep, woken),
         }
     }
 }
@@ -187,12 +190,13 @@ impl Node {
 impl Inner {
     fn new() -> Self {
         Self {
-            len: 0,
-            lows: [i64::MIN; FANOUT],
             highs: [i64::MAX; FANOUT],
+            lows: [i64::MIN; FANOUT],
             wakes: [i64::MAX; FANOUT],
-            ids: [0; FANOUT],
             kids: [const { None }; FANOUT],
+            ids: [0; FANOUT],
+            quiet: Quiet::ALWAYS,
+            len: 0,
         }
     }
 
@@ -201,18 +205,26 @@ impl Inner {
         self.ids[..self.len].partition_point(|first| *first <= id).saturating_sub(1)
     }
 
-    fn quiet(&self) -> Quiet {
-        Quiet {
-            low: self.lows.iter().copied().fold(i64::MIN, i64::max),
-            high: self.highs.iter().copied().fold(i64::MAX, i64::min),
-            wake: self.wakes.iter().copied().fold(i64::MAX, i64::min),
-        }
-    }
-
+    /// Notes what stays quiet below a kid. The rest is looked through again only where the
+    /// kid's old bound may have been the one that counted.
     fn set_quiet(&mut self, at: usize, quiet: Quiet) {
-        self.lows[at] = quiet.low;
-        self.highs[at] = quiet.high;
-        self.wakes[at] = quiet.wake;
+        let (low, high, wake) = (self.lows[at], self.highs[at], self.wakes[at]);
+        (self.lows[at], self.highs[at], self.wakes[at]) = (quiet.low, quiet.high, quiet.wake);
+        if quiet.low >= self.quiet.low {
+            self.quiet.low = quiet.low;
+        } else if low == self.quiet.low {
+            self.quiet.low = self.lows.iter().copied().fold(i64::MIN, i64::max);
+        }
+        if quiet.high <= self.quiet.high {
+            self.quiet.high = quiet.high;
+        } else if high == self.quiet.high {
+            self.quiet.high = self.highs.iter().copied().fold(i64::MAX, i64::min);
+        }
+        if quiet.wake <= self.quiet.wake {
+            self.quiet.wake = quiet.wake;
+        } else if wake == self.quiet.wake {
+            self.quiet.wake = self.wakes.iter().copied().fold(i64::MAX, i64::min);
+        }
     }
 
     /// Brings what is known of a kid up to date.
@@ -252,6 +264,7 @@ impl Inner {
         self.kids[at..=self.len].rotate_right(1);
         self.kids[at] = Some(kid);
         self.len += 1;
+        // What was moved away from here is still noted, one place on.
         self.refresh(at, last);
     }
 
@@ -259,13 +272,16 @@ impl Inner {
     fn close(&mut self, at: usize) -> Option<Node> {
         let kid = self.kids[at].take();
         let moved = at + 1..self.len;
+        // The kid's bounds go while they still stand in its place.
+        self.set_quiet(at, Quiet::ALWAYS);
         self.lows.copy_within(moved.clone(), at);
         self.highs.copy_within(moved.clone(), at);
         self.wakes.copy_within(moved.clone(), at);
         self.ids.copy_within(moved, at);
         self.kids[at..self.len].rotate_left(1);
         self.len -= 1;
-        self.set_quiet(self.len, Quiet::ALWAYS);
+        (self.lows[self.len], self.highs[self.len]) = (i64::MIN, i64::MAX);
+        self.wakes[self.len] = i64::MAX;
         kid
     }
 
@@ -299,16 +315,15 @@ impl Inner {
         }
     }
 
-    fn sweep(&mut self, sweep: &mut Sweep<'_>) -> Quiet {
+    fn sweep(&mut self, sweep: &mut Sweep<'_>, woken: bool) -> Quiet {
         let at = sweep.at;
-        let (mut left, mut woken) = (0u32, 0u32);
-        for kid in 0..FANOUT {
-            let outside =
-                if sweep.rising { self.highs[kid] < at.price } else { self.lows[kid] > at.price };
-            left |= u32::from(outside) << kid;
-            woken |= u32::from(self.wakes[kid] <= at.time) << kid;
-        }
-        let mut concerned = left | woken;
+        let outside = if sweep.rising {
+            mask(&self.highs, |high| high < at.price)
+        } else {
+            mask(&self.lows, |low| low > at.price)
+        };
+        let woken = if woken { mask(&self.wakes, |wake| wake <= at.time) } else { 0 };
+        let mut concerned = outside | woken;
         while concerned != 0 {
             let kid = concerned.trailing_zeros() as usize;
             concerned &= concerned - 1;
@@ -317,8 +332,13 @@ impl Inner {
                 self.set_quiet(kid, quiet);
             }
         }
-        self.quiet()
+        self.quiet
     }
+}
+
+/// The places where something holds, as bits.
+fn mask(values: &[i64; FANOUT], holds: impl Fn(i64) -> bool) -> u32 {
+    (0..FANOUT).fold(0, |mask, at| mask | u32::from(holds(values[at])) << at)
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! One partition of the notifier: from the alerts' topic to deliveries that the store owns.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{Claimant, Delivery, Incoming, NotifyStore};
+use super::{Claimant, Delivery, Incoming, NotifyStore, SenderHandle};
+use crate::failpoint;
 use crate::metrics::{Metrics, Stage};
 use crate::model::{AlertId, Offset, Partition};
 use crate::pipeline::broker::{Broker, Placed};
@@ -16,15 +18,6 @@ use crate::pipeline::stage::{Dedupe, Evaluate, Journal, Notify, Recent, StageErr
 use crate::pipeline::store::{DeadRecord, Fence, Span};
 use crate::pipeline::{Backoff, Pipeline};
 
-/// Who sends what was accepted.
-pub trait Dispatch: Send + Sync + 'static {
-    /// How many deliveries could be sent right away.
-    fn free(&self) -> u32;
-
-    /// Sends these, which are claimed already, and looks for others that are due.
-    fn dispatch(&self, deliveries: Vec<Delivery>);
-}
-
 /// What the notifier needs to accept alerts.
 #[derive(Clone)]
 pub struct NotifierPorts {
@@ -33,7 +26,7 @@ pub struct NotifierPorts {
     /// The store.
     pub store: Arc<dyn NotifyStore>,
     /// Who sends.
-    pub dispatch: Arc<dyn Dispatch>,
+    pub sender: SenderHandle,
     /// In whose name new deliveries are claimed.
     pub claimant: Claimant,
     /// The clock.
@@ -50,10 +43,12 @@ pub struct NotifierPorts {
 
 impl NotifierPorts {
     /// Takes a partition over and accepts its alerts until `stop` is cancelled, another owner
-    /// takes it over, or it fails. `ready` is called once it reads.
+    /// takes it over, or it fails. `ready` is called once it reads; `committed`
+    /// follows the committed position.
     pub async fn run(
         &self,
         partition: Partition,
+        committed: Arc<AtomicU64>,
         stop: CancellationToken,
         ready: impl FnOnce(),
     ) -> Result<(), StageError> {
@@ -61,6 +56,7 @@ impl NotifierPorts {
         check_position(self.broker.as_ref(), ALERTS_TOPIC, partition, owned.position).await?;
         // The group is known from here on, so that retention spares what it has not read.
         self.broker.commit(&self.group, ALERTS_TOPIC, partition, owned.position).await?;
+        committed.store(owned.position.0, Ordering::Relaxed);
         let broker = self.broker.clone();
         let source =
             LogSource::new(broker, ALERTS_TOPIC, partition, owned.position, self.read_bytes_max);
@@ -68,8 +64,8 @@ impl NotifierPorts {
         Pipeline::from(source)
             .evaluate(Decode { partition, position: owned.position })
             .dedupe(Unrepeated(Recent::new(RECENT_MAX)))
-            .journal(Accept { ports: self.clone(), fence: owned.fence })
-            .notify(Hand(self.dispatch.clone()))
+            .journal(Accept { ports: self.clone(), fence: owned.fence, committed })
+            .notify(Hand(self.sender.clone()))
             .retry(self.backoff.clone())
             .run(stop)
             .await
@@ -127,18 +123,22 @@ impl Dedupe<Accepted> for Unrepeated {
 struct Accept {
     ports: NotifierPorts,
     fence: Fence,
+    committed: Arc<AtomicU64>,
 }
 
 #[async_trait]
 impl Journal<Accepted> for Accept {
     async fn commit(&mut self, out: &mut Accepted) -> Result<(), StageError> {
         let Some(span) = out.span else { return Ok(()) };
-        let NotifierPorts { broker, store, dispatch, claimant, clock, metrics, group, .. } =
+        let NotifierPorts { broker, store, sender, claimant, clock, metrics, group, .. } =
             &self.ports;
         let started = clock.now();
+        failpoint::hit("notify/before-accept");
         let claimed = store
-            .accept(self.fence, span, &out.incoming, &out.dead, claimant, dispatch.free())
+            .accept(self.fence, span, &out.incoming, &out.dead, claimant, sender.free())
             .await?;
+        failpoint::hit("notify/after-accept");
+        self.committed.store(span.to.0, Ordering::Relaxed);
         let stage = Stage { stage: "notify" };
         metrics.records_in.get_or_create(&stage).inc_by(span.to.0 - span.from.0);
         metrics.records_out.get_or_create(&stage).inc_by(out.incoming.len() as u64);
@@ -155,12 +155,17 @@ impl Journal<Accepted> for Accept {
     }
 }
 
-struct Hand(Arc<dyn Dispatch>);
+struct Hand(SenderHandle);
 
 #[async_trait]
 impl Notify<Accepted> for Hand {
     async fn notify(&mut self, out: &mut Accepted) -> Result<(), StageError> {
-        self.0.dispatch(std::mem::take(&mut out.claimed));
+        // Those that were not claimed with their acceptance wait in the store.
+        let more = out.incoming.len() > out.claimed.len();
+        self.0.offer(std::mem::take(&mut out.claimed));
+        if more {
+            self.0.wake();
+        }
         Ok(())
     }
 }

@@ -1,0 +1,3 @@
+//! Request caches.
+
+pub mod moka;

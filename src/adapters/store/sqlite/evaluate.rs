@@ -1,0 +1,195 @@
+//! What the evaluator reads: partitions, symbols, watches, changes, alerts to publish.
+//!
+//! What it commits is in [`super::evaluation`].
+
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::evaluation;
+use super::rows::{
+    STATE_COLUMNS, WATCH_COLUMNS, alert, alert_columns, currency, number, optional_price, parsed,
+    signed, state, state_columns, time, watch, watch_columns,
+};
+use super::{FOREIGN_POLL, SqliteStore};
+use crate::adapters::store::TICKS_TOPIC;
+use crate::model::{AlertSeq, LastTick, Partition, Symbol, Watch, WatchId, WatchState};
+use crate::pipeline::evaluate::{
+    ChangeId, ChangeKind, EvaluateStore, Evaluation, NumberedAlert, Owned, PendingChange,
+    SymbolState,
+};
+use crate::pipeline::store::{Fence, Span, StoreError};
+
+#[async_trait]
+impl EvaluateStore for SqliteStore {
+    async fn own(&self, partition: Partition) -> Result<Owned, StoreError> {
+        let taken = self.take(TICKS_TOPIC, partition).await?;
+        Ok(Owned {
+            fence: taken.fence,
+            position: taken.position,
+            last: taken.last,
+            published: taken.published,
+        })
+    }
+
+    async fn symbols(
+        &self,
+        partition: Partition,
+        after: Option<Symbol>,
+        limit: u32,
+    ) -> Result<Vec<SymbolState>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT symbol, last_ms, last_price, currency, prices FROM symbol_states \
+             WHERE partition = ? AND symbol > ? ORDER BY symbol LIMIT ?",
+        )
+        .bind(partition.0)
+        .bind(after.as_ref().map_or("", Symbol::as_str))
+        .bind(limit)
+        .fetch_all(&mut *self.read().await?)
+        .await?;
+        rows.iter().map(symbol_state).collect()
+    }
+
+    async fn watches(
+        &self,
+        partition: Partition,
+        after: Option<WatchId>,
+        limit: u32,
+    ) -> Result<Vec<(Watch, WatchState)>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            watch_columns!(),
+            ", ",
+            state_columns!(),
+            " FROM watches w LEFT JOIN watch_states s ON s.watch_id = w.id \
+             WHERE w.partition = ? AND w.id > ? ORDER BY w.id LIMIT ?",
+        ))
+        .bind(partition.0)
+        .bind(signed(after.map_or(0, |id| id.0)))
+        .bind(limit)
+        .fetch_all(&mut *self.read().await?)
+        .await?;
+        rows.iter().map(|row| Ok((watch(row, 0)?, state(row, WATCH_COLUMNS)?))).collect()
+    }
+
+    async fn changes(
+        &self,
+        partition: Partition,
+        limit: u32,
+    ) -> Result<Vec<PendingChange>, StoreError> {
+        // Noted before the read: what commits meanwhile wakes `changed` once too often at most.
+        let noted = *self.inner.changes.borrow();
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            watch_columns!(),
+            ", ",
+            state_columns!(),
+            ", c.id, c.symbol, c.watch_id FROM changes c \
+             LEFT JOIN watches w ON w.id = c.watch_id AND w.symbol = c.symbol \
+             LEFT JOIN watch_states s ON s.watch_id = w.id \
+             WHERE c.partition = ? ORDER BY c.id LIMIT ?",
+        ))
+        .bind(partition.0)
+        .bind(limit)
+        .fetch_all(&mut *self.read().await?)
+        .await?;
+        let complete = u32::try_from(rows.len()).is_ok_and(|found| found < limit);
+        if complete && let Some(read) = self.changes_read(partition) {
+            read.store(noted, Ordering::Relaxed);
+        }
+        rows.iter().map(pending_change).collect()
+    }
+
+    async fn changed(&self, partition: Partition) {
+        let mut changes = self.inner.changes.subscribe();
+        let read = self.changes_read(partition).map_or(0, |read| read.load(Ordering::Relaxed));
+        // The sender lives as long as `self`, so waiting for it cannot fail.
+        while *changes.borrow_and_update() == read {
+            tokio::select! {
+                _ = changes.changed() => {}
+                // Another process may have written, or another owner have read what was new.
+                () = self.inner.clock.sleep(FOREIGN_POLL) => {
+                    // A failure is for the reader of the changes to report.
+                    if self.has_changes(partition).await.unwrap_or(true) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn commit(
+        &self,
+        fence: Fence,
+        span: Span,
+        evaluation: &Evaluation,
+    ) -> Result<(), StoreError> {
+        evaluation::commit(self, fence, span, evaluation).await
+    }
+
+    async fn alerts_after(
+        &self,
+        partition: Partition,
+        after: AlertSeq,
+        limit: u32,
+    ) -> Result<Vec<NumberedAlert>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT a.seq, a.accepted_ms, ",
+            alert_columns!(),
+            " FROM alerts a WHERE a.partition = ? AND a.seq > ? ORDER BY a.seq LIMIT ?",
+        ))
+        .bind(partition.0)
+        .bind(signed(after.0))
+        .bind(limit)
+        .fetch_all(&mut *self.read().await?)
+        .await?;
+        let numbered = |row: &SqliteRow| {
+            Ok(NumberedAlert {
+                seq: AlertSeq(number(row, 0)?),
+                accepted: time(row, 1)?,
+                alert: alert(row, 2)?,
+            })
+        };
+        rows.iter().map(numbered).collect()
+    }
+}
+
+impl SqliteStore {
+    async fn has_changes(&self, partition: Partition) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM changes WHERE partition = ?)")
+            .bind(partition.0)
+            .fetch_one(&mut *self.read().await?)
+            .await?;
+        Ok(found)
+    }
+}
+
+fn symbol_state(row: &SqliteRow) -> Result<SymbolState, StoreError> {
+    let last = match optional_price(row, 2)? {
+        None => None,
+        Some(price) => Some(LastTick { time: time(row, 1)?, price }),
+    };
+    Ok(SymbolState {
+        symbol: parsed(row, 0)?,
+        last,
+        currency: currency(row, 3)?,
+        prices: number(row, 4)?,
+    })
+}
+
+fn pending_change(row: &SqliteRow) -> Result<PendingChange, StoreError> {
+    const CHANGE: usize = WATCH_COLUMNS + STATE_COLUMNS;
+    let what = match row.try_get::<Option<i64>, _>(CHANGE + 2)? {
+        None => ChangeKind::Reset,
+        Some(_) => ChangeKind::Watch {
+            watch: WatchId(number(row, CHANGE + 2)?),
+            current: match row.try_get::<Option<i64>, _>(0)? {
+                None => None,
+                Some(_) => Some((watch(row, 0)?, state(row, WATCH_COLUMNS)?)),
+            },
+        },
+    };
+    Ok(PendingChange { id: ChangeId(number(row, CHANGE)?), symbol: parsed(row, CHANGE + 1)?, what })
+}

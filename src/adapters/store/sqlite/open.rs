@@ -1,0 +1,179 @@
+//! Opening the embedded store: file, mode, schema, partition count, and errors that say what
+//! to do when one of them is not as it should be.
+
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::watch;
+
+use super::{Inner, SqliteStore, SqliteStoreOptions};
+use crate::adapters::store::{ALERTS_TOPIC, TICKS_TOPIC};
+use crate::pipeline::clock::Clock;
+use crate::pipeline::store::StoreError;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+impl SqliteStore {
+    /// Opens the store in the file `path`, which is created if missing and brought up to this
+    /// version's schema. `partitions` is the number of partitions of both topics, recorded by
+    /// the first call; another number is refused later with [`StoreError::Partitions`].
+    ///
+    /// Several processes may have the file open. The one that delivers calls
+    /// [`release_claims`](Self::release_claims) next.
+    pub async fn open(
+        path: &Path,
+        partitions: u32,
+        options: SqliteStoreOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        create_private(path).map_err(|error| cannot_open(path, &error.to_string()))?;
+        let writer = writer(path, &options);
+        let version = prepare(&writer, partitions).await.map_err(|error| name_file(path, error))?;
+        let readers = readers(path, &options);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                partitions,
+                options,
+                clock,
+                writer,
+                readers,
+                changes: watch::Sender::new(1),
+                changes_read: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
+                data_version: AtomicU64::new(version.cast_unsigned()),
+            }),
+        })
+    }
+}
+
+/// Makes the file ready for use; returns its `data_version`.
+async fn prepare(writer: &SqlitePool, partitions: u32) -> Result<i64, StoreError> {
+    let mut connection = writer.acquire().await?;
+    migrate(&mut connection).await?;
+    for topic in [TICKS_TOPIC, ALERTS_TOPIC] {
+        register(&mut connection, topic, partitions).await?;
+    }
+    Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut *connection).await?)
+}
+
+/// Creates the file for its owner alone before SQLite sees it: SQLite gives its companions
+/// (`-wal`, `-shm`) the same mode.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let mode = std::fs::metadata(path)?.permissions().mode() & 0o777;
+            // Narrowed, never widened: a file that its owner made read-only stays so.
+            if mode & 0o077 != 0 {
+                std::fs::set_permissions(path, Permissions::from_mode(mode & 0o600))?;
+            }
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}
+
+fn connect_options(path: &Path, options: &SqliteStoreOptions) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .busy_timeout(Duration::from_millis(options.busy_timeout_ms))
+        .statement_cache_capacity(200)
+        .disable_statement_logging()
+}
+
+/// The connection that writes. WAL lets readers go on meanwhile; FULL makes a commit durable.
+fn writer(path: &Path, options: &SqliteStoreOptions) -> SqlitePool {
+    let connect = connect_options(path, options)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("cache_size", format!("-{}", options.writer_cache_kib))
+        .pragma("wal_autocheckpoint", options.checkpoint_pages.to_string());
+    pool(1, options.writer_wait_ms).connect_lazy_with(connect)
+}
+
+fn readers(path: &Path, options: &SqliteStoreOptions) -> SqlitePool {
+    let connect = connect_options(path, options)
+        .pragma("cache_size", format!("-{}", options.reader_cache_kib))
+        .pragma("query_only", "ON");
+    pool(options.readers_max, options.reader_wait_ms).connect_lazy_with(connect)
+}
+
+/// Connections to a local file neither age nor break, so they are not tested before use.
+fn pool(connections_max: u32, wait_ms: u64) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections_max.max(1))
+        .acquire_timeout(Duration::from_millis(wait_ms))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+/// Brings the schema up to date, in one transaction: SQLite's migrations take no lock of their
+/// own, and two processes may start at once.
+async fn migrate(writer: &mut SqliteConnection) -> Result<(), StoreError> {
+    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+    match MIGRATIONS.run_direct(None, &mut *tx, false).await {
+        Ok(()) => Ok(tx.commit().await?),
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+            Err(error.into())
+        }
+        Err(MigrateError::VersionMissing(version)) => Err(StoreError::Permanent(format!(
+            "it was written by a newer version of tripline (migration {version} is not known \
+             here); run that version, or restore a backup from before it"
+        ))),
+        Err(MigrateError::VersionMismatch(version)) => Err(StoreError::Permanent(format!(
+            "its migration {version} is not the one of this version of tripline; run the version \
+             that wrote it"
+        ))),
+        Err(error) => Err(StoreError::Permanent(error.to_string())),
+    }
+}
+
+async fn register(
+    writer: &mut SqliteConnection,
+    topic: &str,
+    partitions: u32,
+) -> Result<(), StoreError> {
+    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query("INSERT INTO topics (topic, partitions) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        .bind(topic)
+        .bind(i64::from(partitions))
+        .execute(&mut *tx)
+        .await?;
+    let expected: u32 = sqlx::query_scalar("SELECT partitions FROM topics WHERE topic = ?")
+        .bind(topic)
+        .fetch_one(&mut *tx)
+        .await?;
+    if expected != partitions {
+        let topic = topic.to_owned();
+        return Err(StoreError::Partitions { topic, expected, found: partitions });
+    }
+    Ok(tx.commit().await?)
+}
+
+fn cannot_open(path: &Path, why: &str) -> StoreError {
+    StoreError::Permanent(format!(
+        "cannot open {}: {why}; check that its folder exists and that this user may write there",
+        path.display()
+    ))
+}
+
+/// Says which file an error is about.
+fn name_file(path: &Path, error: StoreError) -> StoreError {
+    let named = |why| format!("{}: {why}", path.display());
+    match error {
+        StoreError::Transient(why) => StoreError::Transient(named(why)),
+        StoreError::Permanent(why) => StoreError::Permanent(named(why)),
+        other => other,
+    }
+}

@@ -1,0 +1,191 @@
+//! For operators: dead letters, the backlog, and upkeep.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::queries::delivery_state;
+use super::rows::{self, ALERT_COLUMNS, alert_columns};
+use super::{SqliteStore, sweep};
+use crate::model::{AlertId, Email, Offset, Partition, Timestamp, UserId};
+use crate::pipeline::store::{DeadRecord, StoreError};
+use crate::server::store::{Backlog, DeadLetter, DeadLetterId, DeliveryState, OperatorStore};
+
+macro_rules! dead_deliveries {
+    ($condition:literal) => {
+        concat!(
+            "SELECT ",
+            alert_columns!(),
+            ", d.alert_id, u.email, d.attempts, d.reason, d.changed_ms
+             FROM deliveries d JOIN alerts a ON a.id = d.alert_id
+             LEFT JOIN users u ON u.id = d.user_id
+             WHERE d.state = 'dead' AND ",
+            $condition
+        )
+    };
+}
+
+macro_rules! dead_records {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, topic, partition, offset, reason, key, value, set_aside_ms
+             FROM dead_records WHERE ",
+            $condition
+        )
+    };
+}
+
+#[async_trait]
+impl OperatorStore for SqliteStore {
+    /// Of one instant, deliveries come before records and greater numbers before smaller ones.
+    /// The listing starts over when `before` is no dead letter any more: rather twice than never.
+    async fn dead_letters(
+        &self,
+        before: Option<DeadLetterId>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let mut connection = self.read().await?;
+        let last = match before {
+            None => None,
+            Some(id) => find(&mut connection, id).await?,
+        };
+        let (time_ms, delivery, record) = match last {
+            None => (i64::MAX, i64::MAX, i64::MAX),
+            Some(DeadLetter::Delivery { id, time, .. }) => {
+                (time.millis(), rows::signed(id), i64::MAX)
+            }
+            Some(DeadLetter::Record { id, time, .. }) => (time.millis(), 0, rows::signed(id)),
+        };
+        let deliveries = sqlx::query(dead_deliveries!(
+            "(d.changed_ms, d.alert_id) < (?, ?)
+             ORDER BY d.changed_ms DESC, d.alert_id DESC LIMIT ?"
+        ))
+        .bind(time_ms)
+        .bind(delivery)
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+        let records = sqlx::query(dead_records!(
+            "(set_aside_ms, id) < (?, ?) ORDER BY set_aside_ms DESC, id DESC LIMIT ?"
+        ))
+        .bind(time_ms)
+        .bind(record)
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+        let mut letters: Vec<DeadLetter> = deliveries
+            .iter()
+            .map(dead_delivery)
+            .chain(records.iter().map(dead_record))
+            .collect::<Result<_, _>>()?;
+        // Stable: deliveries stay before records, and both are in their order already.
+        letters.sort_by_key(|letter| std::cmp::Reverse(time(letter)));
+        letters.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(letters)
+    }
+
+    async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, StoreError> {
+        find(&mut *self.read().await?, id).await
+    }
+
+    /// Costs what there is to count, by indices that hold nothing else: about 0.2 µs a row.
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let mut connection = self.read().await?;
+        let row = sqlx::query(
+            "SELECT (SELECT COUNT(*) FROM deliveries WHERE state = 'pending')
+                  + (SELECT COUNT(*) FROM deliveries WHERE state = 'claimed'),
+                    (SELECT COUNT(*) FROM deliveries WHERE state = 'dead'),
+                    (SELECT COUNT(*) FROM dead_records)",
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        Ok(Backlog {
+            pending: rows::number(&row, 0)?,
+            dead_deliveries: rows::number(&row, 1)?,
+            dead_records: rows::number(&row, 2)?,
+        })
+    }
+
+    async fn sweep(&self) -> Result<bool, StoreError> {
+        sweep::sweep(self).await
+    }
+
+    async fn delivery(&self, id: AlertId) -> Result<Option<DeliveryState>, StoreError> {
+        let mut connection = self.read().await?;
+        let row = sqlx::query(
+            "SELECT d.state FROM alerts a LEFT JOIN deliveries d ON d.alert_id = a.id
+             WHERE a.watch_id = ? AND a.time_ms = ? AND a.version = ? AND a.condition = ?",
+        )
+        .bind(rows::signed(id.watch.0))
+        .bind(id.time.millis())
+        .bind(id.version.0)
+        .bind(id.condition.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+        row.map(|row| delivery_state(&row, 0)).transpose()
+    }
+}
+
+async fn find(
+    connection: &mut SqliteConnection,
+    id: DeadLetterId,
+) -> Result<Option<DeadLetter>, StoreError> {
+    let (statement, number) = match id {
+        DeadLetterId::Delivery(number) => (dead_deliveries!("d.alert_id = ?"), number),
+        DeadLetterId::Record(number) => (dead_records!("id = ?"), number),
+    };
+    let found =
+        sqlx::query(statement).bind(rows::signed(number)).fetch_optional(connection).await?;
+    let Some(row) = found else { return Ok(None) };
+    match id {
+        DeadLetterId::Delivery(_) => dead_delivery(&row),
+        DeadLetterId::Record(_) => dead_record(&row),
+    }
+    .map(Some)
+}
+
+fn time(letter: &DeadLetter) -> Timestamp {
+    match letter {
+        DeadLetter::Delivery { time, .. } | DeadLetter::Record { time, .. } => *time,
+    }
+}
+
+fn dead_delivery(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
+    let at = ALERT_COLUMNS;
+    let alert = rows::alert(row, 0)?;
+    let email = match row.try_get::<Option<&str>, _>(at + 1)? {
+        Some(_) => rows::parsed(row, at + 1)?,
+        None => deleted(alert.user)?,
+    };
+    Ok(DeadLetter::Delivery {
+        id: rows::number(row, at)?,
+        alert,
+        email,
+        attempts: row.try_get(at + 2)?,
+        reason: row.try_get::<Option<String>, _>(at + 3)?.unwrap_or_default(),
+        time: rows::time(row, at + 4)?,
+    })
+}
+
+/// What stands for the address of a deleted account, which is not kept: `.invalid` is reserved
+/// (RFC 2606), so it can't be anybody's.
+fn deleted(user: UserId) -> Result<Email, StoreError> {
+    let text = format!("user-{user}@deleted.invalid");
+    text.parse().map_err(|error| StoreError::Permanent(format!("{error}")))
+}
+
+fn dead_record(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
+    Ok(DeadLetter::Record {
+        id: rows::number(row, 0)?,
+        record: DeadRecord {
+            topic: row.try_get(1)?,
+            partition: Partition(row.try_get(2)?),
+            offset: Offset(rows::number(row, 3)?),
+            reason: row.try_get(4)?,
+            key: row.try_get::<Option<Vec<u8>>, _>(5)?.map(Bytes::from),
+            value: Bytes::from(row.try_get::<Vec<u8>, _>(6)?),
+        },
+        time: rows::time(row, 7)?,
+    })
+}

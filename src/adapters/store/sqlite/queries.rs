@@ -1,0 +1,148 @@
+//! Reads for the server: watches with what is known of them, prices, alerts.
+
+use async_trait::async_trait;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::SqliteStore;
+use super::rows::{
+    self, ALERT_COLUMNS, STATE_COLUMNS, WATCH_COLUMNS, alert_columns, state_columns, watch_columns,
+};
+use crate::model::{Symbol, UserId, WatchId};
+use crate::pipeline::store::StoreError;
+use crate::server::store::{AlertView, DeliveryState, QueryStore, Quote, WatchRef, WatchView};
+
+#[async_trait]
+impl QueryStore for SqliteStore {
+    async fn watches(
+        &self,
+        user: UserId,
+        after: Option<WatchId>,
+        limit: u32,
+    ) -> Result<Vec<WatchView>, StoreError> {
+        let mut connection = self.read().await?;
+        let found = sqlx::query(concat!(
+            "SELECT ",
+            watch_columns!(),
+            ", ",
+            state_columns!(),
+            ", y.last_ms, y.last_price, y.currency
+             FROM watches w
+             LEFT JOIN watch_states s ON s.watch_id = w.id
+             LEFT JOIN symbol_states y ON y.symbol = w.symbol
+             WHERE w.user_id = ? AND w.id > ? ORDER BY w.id LIMIT ?"
+        ))
+        .bind(user.0)
+        .bind(after.map_or(0, |id| rows::signed(id.0)))
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+        found.iter().map(view).collect()
+    }
+
+    async fn watch(&self, user: UserId, watch: WatchRef) -> Result<Option<WatchView>, StoreError> {
+        let after = match watch {
+            WatchRef::Oldest => None,
+            WatchRef::Id(WatchId(0)) => return Ok(None),
+            WatchRef::Id(WatchId(id)) => Some(WatchId(id - 1)),
+        };
+        let found = self.watches(user, after, 1).await?.pop();
+        Ok(found.filter(|view| watch == WatchRef::Oldest || watch == WatchRef::Id(view.watch.id)))
+    }
+
+    async fn quote(&self, symbol: Symbol) -> Result<Option<Quote>, StoreError> {
+        let mut connection = self.read().await?;
+        let row =
+            sqlx::query("SELECT last_ms, last_price, currency FROM symbol_states WHERE symbol = ?")
+                .bind(symbol.as_str())
+                .fetch_optional(&mut *connection)
+                .await?;
+        match row {
+            Some(row) => last_quote(&row, 0, symbol),
+            None => Ok(None),
+        }
+    }
+
+    async fn history(&self, symbol: Symbol, limit: u32) -> Result<Vec<Quote>, StoreError> {
+        let mut connection = self.read().await?;
+        // By time, because a reset may let an older one in after it; the ring is small.
+        let found = sqlx::query(
+            "SELECT p.time_ms, p.price, y.currency
+             FROM prices p LEFT JOIN symbol_states y ON y.symbol = p.symbol
+             WHERE p.symbol = ? ORDER BY p.time_ms DESC, p.number DESC LIMIT ?",
+        )
+        .bind(symbol.as_str())
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+        found.iter().map(|row| quote(row, 0, symbol)).collect()
+    }
+
+    async fn alerts(
+        &self,
+        user: UserId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<AlertView>, StoreError> {
+        let mut connection = self.read().await?;
+        let found = sqlx::query(concat!(
+            "SELECT ",
+            alert_columns!(),
+            ", a.id, d.state FROM alerts a LEFT JOIN deliveries d ON d.alert_id = a.id
+             WHERE a.user_id = ? AND a.id < ? ORDER BY a.id DESC LIMIT ?"
+        ))
+        .bind(user.0)
+        .bind(before.map_or(i64::MAX, rows::signed))
+        .bind(limit)
+        .fetch_all(&mut *connection)
+        .await?;
+        found
+            .iter()
+            .map(|row| {
+                Ok(AlertView {
+                    cursor: rows::number(row, ALERT_COLUMNS)?,
+                    alert: rows::alert(row, 0)?,
+                    delivery: delivery_state(row, ALERT_COLUMNS + 1)?,
+                })
+            })
+            .collect()
+    }
+}
+
+fn view(row: &SqliteRow) -> Result<WatchView, StoreError> {
+    let watch = rows::watch(row, 0)?;
+    let state = rows::state(row, WATCH_COLUMNS)?.carried_to(&watch);
+    let last = last_quote(row, WATCH_COLUMNS + STATE_COLUMNS, watch.spec.symbol())?;
+    Ok(WatchView { watch, state, last })
+}
+
+/// The columns time, price, currency of a symbol's last tick, if there is one.
+fn last_quote(row: &SqliteRow, at: usize, symbol: Symbol) -> Result<Option<Quote>, StoreError> {
+    match row.try_get::<Option<i64>, _>(at)? {
+        None => Ok(None),
+        Some(_) => quote(row, at, symbol).map(Some),
+    }
+}
+
+fn quote(row: &SqliteRow, at: usize, symbol: Symbol) -> Result<Quote, StoreError> {
+    Ok(Quote {
+        symbol,
+        time: rows::time(row, at)?,
+        price: rows::price(row, at + 1)?,
+        currency: rows::currency(row, at + 2)?,
+    })
+}
+
+/// The state of a delivery, which is missing until the notifier has met its alert in the log.
+pub(super) fn delivery_state(row: &SqliteRow, at: usize) -> Result<DeliveryState, StoreError> {
+    match row.try_get::<Option<&str>, _>(at)? {
+        None | Some("pending" | "claimed") => Ok(DeliveryState::Pending),
+        Some("delivered") => Ok(DeliveryState::Delivered),
+        Some("dead") => Ok(DeliveryState::Dead),
+        Some("cancelled") => Ok(DeliveryState::Cancelled),
+        Some(found) => Err(StoreError::Permanent(format!(
+            "a row holds no valid state of a delivery, found {found:?}; its file was edited or \
+             damaged: restore it from a backup"
+        ))),
+    }
+}

@@ -1,0 +1,117 @@
+//! What is ready: each component of the process says so for itself, and `/readyz` tells.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+/// The registry of a process's components. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Why each component is not ready; `None` for one that is.
+    components: Mutex<BTreeMap<String, Option<String>>>,
+    /// Raised with every change.
+    changes: watch::Sender<u64>,
+}
+
+impl Health {
+    /// A registry without components, which is ready.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Enters a component, which is not ready until its handle says so. Entering a name again
+    /// gives another handle to the same component and leaves its state as it is.
+    pub fn component(&self, name: &str) -> Handle {
+        let entry = |components: &mut BTreeMap<String, Option<String>>| {
+            components.entry(name.to_owned()).or_insert_with(|| Some("it is starting".to_owned()));
+        };
+        entry(&mut self.lock());
+        self.inner.changes.send_modify(|change| *change += 1);
+        Handle { health: self.clone(), name: name.to_owned() }
+    }
+
+    /// The components that are not ready, by name, each with the reason.
+    pub fn not_ready(&self) -> BTreeMap<String, String> {
+        self.lock()
+            .iter()
+            .filter_map(|(name, reason)| Some((name.clone(), reason.clone()?)))
+            .collect()
+    }
+
+    /// Whether every component is ready.
+    pub fn is_ready(&self) -> bool {
+        self.lock().values().all(Option::is_none)
+    }
+
+    /// Wakes its holder after every change of a component's state.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
+        // Nothing panics while it holds the lock, and a map is whole between two statements.
+        self.inner.components.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, name: &str, reason: Option<&str>) {
+        let mut components = self.lock();
+        let Some(state) = components.get_mut(name) else { return };
+        if state.as_deref() == reason {
+            return;
+        }
+        *state = reason.map(str::to_owned);
+        drop(components);
+        self.inner.changes.send_modify(|change| *change += 1);
+    }
+}
+
+/// With this a component says how it is. Cheap enough to be called in every round of a loop:
+/// only a change does more than one look.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    health: Health,
+    name: String,
+}
+
+impl Handle {
+    /// It is ready.
+    pub fn ready(&self) {
+        self.health.set(&self.name, None);
+    }
+
+    /// It is not ready, for this reason, which operators read.
+    pub fn not_ready(&self, reason: &str) {
+        self.health.set(&self.name, Some(reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_ready_when_every_component_is() {
+        let health = Health::new();
+        assert!(health.is_ready());
+        let (store, feed) = (health.component("store"), health.component("feed"));
+        let mut changes = health.changes();
+        changes.mark_unchanged();
+        store.ready();
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(health.not_ready()["feed"], "it is starting");
+        feed.ready();
+        changes.mark_unchanged();
+        feed.ready();
+        assert!(health.is_ready() && !changes.has_changed().unwrap());
+        feed.not_ready("the broker is away");
+        health.component("feed");
+        assert_eq!(health.not_ready()["feed"], "the broker is away");
+        assert_eq!(health.not_ready().len(), 1);
+    }
+}

@@ -1,0 +1,414 @@
+//! The graph in one process: the nodes of its roles, joined by the ports that they are given.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Admin, AdminOptions, Ages, Collector, CollectorOptions, Role, Roles, create_topics, evaluate,
+    notify,
+};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::pipeline::Backoff;
+use crate::pipeline::broker::Broker;
+use crate::pipeline::clock::{Clock, Random};
+use crate::pipeline::collect::{
+    CollectStore, Door, DoorOptions, LogDoor, Poller, PollerOptions, PollerPorts, Quotes,
+    SymbolNotes, TickStream, WatchedSymbols,
+};
+use crate::pipeline::evaluate::{EvaluateOptions, EvaluateStore, EvaluatorPorts};
+use crate::pipeline::notify::{
+    Mailer, NotifierPorts, NotifyStore, Sender, SenderOptions, SenderOptionsError, SenderPorts,
+};
+use crate::pipeline::store::StoreError;
+use crate::server::cache::RequestCache;
+use crate::server::secret::SecretKey;
+use crate::server::store::{AccountStore, CommandStore, OperatorStore, QueryStore};
+use crate::server::{self, Server, ServerError, ServerOptions, http};
+
+/// What every node of a process shares.
+#[derive(Clone)]
+pub struct Shared {
+    /// The log between the nodes.
+    pub broker: Arc<dyn Broker>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// The metrics of the process.
+    pub metrics: Metrics,
+    /// What is ready.
+    pub health: Health,
+    /// The name of the process; no two running ones have the same.
+    pub owner: String,
+}
+
+/// The store, as each node sees it.
+#[derive(Clone)]
+pub struct Stores {
+    /// For the evaluator.
+    pub evaluate: Arc<dyn EvaluateStore>,
+    /// For the notifier.
+    pub notify: Arc<dyn NotifyStore>,
+    /// For the collector.
+    pub collect: Arc<dyn CollectStore>,
+    /// For commands.
+    pub commands: Arc<dyn CommandStore>,
+    /// For accounts and sessions.
+    pub accounts: Arc<dyn AccountStore>,
+    /// For queries.
+    pub queries: Arc<dyn QueryStore>,
+    /// For operators and the admin node.
+    pub operator: Arc<dyn OperatorStore>,
+}
+
+impl Stores {
+    /// One adapter for all of them.
+    pub fn of<S>(store: S) -> Self
+    where
+        S: EvaluateStore
+            + NotifyStore
+            + CollectStore
+            + CommandStore
+            + AccountStore
+            + QueryStore
+            + OperatorStore,
+    {
+        let store = Arc::new(store);
+        Self {
+            evaluate: store.clone(),
+            notify: store.clone(),
+            collect: store.clone(),
+            commands: store.clone(),
+            accounts: store.clone(),
+            queries: store.clone(),
+            operator: store,
+        }
+    }
+}
+
+/// Where the collector's ticks come from.
+pub enum Feed {
+    /// From nowhere but those who push.
+    None,
+    /// From a source that is asked for each watched symbol.
+    Polled(Arc<dyn Quotes>),
+    /// From a source that sends of its own accord.
+    Stream(Box<dyn TickStream>),
+}
+
+/// The topics.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicOptions {
+    /// Partitions of each topic. Fixed once the data folder exists.
+    pub partitions: u32,
+    /// The consumer group.
+    pub group: String,
+}
+
+/// The notifier's reading.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotifyOptions {
+    /// Bytes of records read at once.
+    pub read_bytes_max: usize,
+}
+
+/// The options of every node.
+#[derive(Clone, Debug)]
+pub struct GraphOptions {
+    /// The nodes to run.
+    pub roles: Roles,
+    /// The topics.
+    pub topics: TopicOptions,
+    /// The door for ticks.
+    pub door: DoorOptions,
+    /// The collector.
+    pub collector: CollectorOptions,
+    /// The poller before it.
+    pub poller: PollerOptions,
+    /// Symbols whose trouble with the source is remembered.
+    pub symbol_notes_max: usize,
+    /// The evaluator.
+    pub evaluate: EvaluateOptions,
+    /// The notifier.
+    pub notify: NotifyOptions,
+    /// The sender.
+    pub deliver: SenderOptions,
+    /// The admin node.
+    pub admin: AdminOptions,
+    /// The server.
+    pub server: ServerOptions,
+}
+
+/// Why a graph did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The topics and the store do not fit together, or cannot be reached.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The server's options or addresses do not work.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The sender's options contradict each other.
+    #[error(transparent)]
+    Sender(#[from] SenderOptionsError),
+}
+
+/// A graph that runs.
+pub struct Graph {
+    /// Where gRPC is served, if the server is one of the roles.
+    pub grpc_addr: Option<SocketAddr>,
+    /// Where the HTTP pages are served.
+    pub http_addr: SocketAddr,
+    /// Cancelled when the feed has no more.
+    pub feed_ended: CancellationToken,
+    health: Health,
+    stop_entry: CancellationToken,
+    stop_rest: CancellationToken,
+    entry: Vec<JoinHandle<()>>,
+    rest: Vec<JoinHandle<()>>,
+}
+
+impl Graph {
+    /// Starts the nodes. They get ready by themselves; see [`ready`](Self::ready).
+    pub async fn start(
+        shared: Shared,
+        stores: Stores,
+        cache: Arc<dyn RequestCache>,
+        secret: SecretKey,
+        mailer: Arc<dyn Mailer>,
+        feed: Feed,
+        options: GraphOptions,
+    ) -> Result<Self, StartError> {
+        create_topics(shared.broker.as_ref(), options.topics.partitions).await?;
+        let mut starting = Starting::new(shared, stores, options);
+        // The notifier first: its sender's options may be refused, and nothing runs yet.
+        starting.notifier(mailer)?;
+        let addresses = starting.server(cache, secret, &feed).await?;
+        starting.evaluator();
+        starting.admin();
+        starting.collector(feed);
+        Ok(starting.finish(addresses))
+    }
+
+    /// Waits until every node is ready, or one has failed for good.
+    pub async fn ready(&self) {
+        let mut changes = self.health.changes();
+        while !self.health.is_ready() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Stops: what enters first, then what works on it. Returns whether all had ended within
+    /// `patience`; what had not is cut off, as a crash would, and goes on at the next start.
+    pub async fn stop(self, patience: Duration) -> bool {
+        self.stop_entry.cancel();
+        let end = async {
+            futures::future::join_all(self.entry).await;
+            self.stop_rest.cancel();
+            futures::future::join_all(self.rest).await;
+        };
+        tokio::time::timeout(patience, end).await.is_ok()
+    }
+}
+
+/// A graph of which some nodes run already.
+struct Starting {
+    shared: Shared,
+    stores: Stores,
+    options: GraphOptions,
+    backoff: Backoff,
+    ages: Ages,
+    door: Arc<dyn Door>,
+    notes: SymbolNotes,
+    graph: Graph,
+}
+
+impl Starting {
+    fn new(shared: Shared, stores: Stores, options: GraphOptions) -> Self {
+        let (clock, metrics) = (shared.clock.clone(), shared.metrics.clone());
+        let partitions = options.topics.partitions;
+        let door_options = options.door.clone();
+        let door = LogDoor::new(shared.broker.clone(), clock, metrics, partitions, door_options);
+        let ages = Ages::default();
+        Self {
+            backoff: Backoff::new(shared.clock.clone(), shared.random.clone()),
+            door: ages.noting(Arc::new(door)),
+            ages,
+            notes: SymbolNotes::new(options.symbol_notes_max),
+            graph: Graph {
+                grpc_addr: None,
+                http_addr: options.server.http.listen,
+                feed_ended: CancellationToken::new(),
+                health: shared.health.clone(),
+                stop_entry: CancellationToken::new(),
+                stop_rest: CancellationToken::new(),
+                entry: Vec::new(),
+                rest: Vec::new(),
+            },
+            shared,
+            stores,
+            options,
+        }
+    }
+
+    fn notifier(&mut self, mailer: Arc<dyn Mailer>) -> Result<(), StartError> {
+        if !self.options.roles.has(Role::Notifier) {
+            return Ok(());
+        }
+        let Shared { broker, clock, random, metrics, health, owner } = self.shared.clone();
+        let store = self.stores.notify.clone();
+        let ports = SenderPorts {
+            store: store.clone(),
+            mailer,
+            clock: clock.clone(),
+            random,
+            metrics: metrics.clone(),
+        };
+        let (sender, handle) = Sender::new(ports, self.options.deliver.clone(), &owner)?;
+        let ports = NotifierPorts {
+            broker,
+            store,
+            sender: handle,
+            claimant: sender.claimant().clone(),
+            clock,
+            backoff: self.backoff.clone(),
+            metrics,
+            group: self.options.topics.group.clone(),
+            read_bytes_max: self.options.notify.read_bytes_max,
+        };
+        let (partitions, stop) = (self.options.topics.partitions, self.graph.stop_rest.clone());
+        self.graph.rest.push(tokio::spawn(notify(ports, sender, partitions, health, stop)));
+        Ok(())
+    }
+
+    async fn server(
+        &mut self,
+        cache: Arc<dyn RequestCache>,
+        secret: SecretKey,
+        feed: &Feed,
+    ) -> Result<(Option<SocketAddr>, SocketAddr), StartError> {
+        let Shared { broker, clock, metrics, health, .. } = self.shared.clone();
+        let options = self.options.server.clone();
+        let stop = self.graph.stop_entry.clone();
+        if !self.options.roles.has(Role::Server) {
+            let pages = http::HttpPorts { metrics, health, cache: None };
+            let http = http::start(&options.http, pages, stop).await?;
+            self.graph.entry.push(tokio::spawn(log_end(http.join)));
+            return Ok((None, http.addr));
+        }
+        let ports = server::Ports {
+            commands: self.stores.commands.clone(),
+            accounts: self.stores.accounts.clone(),
+            queries: self.stores.queries.clone(),
+            operator: self.stores.operator.clone(),
+            cache,
+            broker,
+            door: self.door.clone(),
+            market: match feed {
+                Feed::Polled(quotes) => Some(quotes.clone()),
+                Feed::None | Feed::Stream(_) => None,
+            },
+            symbol_notes: self.notes.clone(),
+            clock,
+            secret,
+            metrics,
+            health,
+        };
+        let running = Server::start(options, ports, stop).await?;
+        self.graph.entry.push(tokio::spawn(log_end(running.join)));
+        Ok((Some(running.grpc_addr), running.http_addr))
+    }
+
+    fn evaluator(&mut self) {
+        if !self.options.roles.has(Role::Evaluator) {
+            return;
+        }
+        let Shared { broker, clock, metrics, health, .. } = self.shared.clone();
+        let partitions = self.options.topics.partitions;
+        let ports = EvaluatorPorts {
+            broker,
+            store: self.stores.evaluate.clone(),
+            clock,
+            backoff: self.backoff.clone(),
+            metrics,
+            group: self.options.topics.group.clone(),
+            alert_partitions: partitions,
+            options: self.options.evaluate.clone(),
+        };
+        let stop = self.graph.stop_rest.clone();
+        self.graph.rest.push(tokio::spawn(evaluate(ports, partitions, health, stop)));
+    }
+
+    fn admin(&mut self) {
+        if !self.options.roles.has(Role::Admin) {
+            return;
+        }
+        let Shared { broker, clock, metrics, .. } = self.shared.clone();
+        let admin = Admin {
+            broker,
+            store: self.stores.operator.clone(),
+            clock,
+            metrics,
+            partitions: self.options.topics.partitions,
+            options: self.options.admin.clone(),
+        };
+        self.graph.rest.push(tokio::spawn(admin.run(self.graph.stop_rest.clone())));
+    }
+
+    fn collector(&mut self, feed: Feed) {
+        if !self.options.roles.has(Role::Collector) {
+            return;
+        }
+        let Shared { clock, random, metrics, health, .. } = self.shared.clone();
+        let polled = matches!(feed, Feed::Polled(_));
+        let ticks: Option<Box<dyn TickStream>> = match feed {
+            Feed::None => None,
+            Feed::Stream(stream) => Some(stream),
+            Feed::Polled(quotes) => {
+                let ports = PollerPorts {
+                    quotes,
+                    store: self.stores.collect.clone(),
+                    clock: clock.clone(),
+                    random,
+                    metrics: metrics.clone(),
+                    notes: self.notes.clone(),
+                    watched: WatchedSymbols::default(),
+                };
+                Some(Box::new(Poller::new(ports, self.options.poller.clone())))
+            }
+        };
+        let collector = Collector {
+            door: self.door.clone(),
+            store: self.stores.collect.clone(),
+            ages: self.ages.clone(),
+            clock,
+            backoff: self.backoff.clone(),
+            metrics,
+            options: self.options.collector.clone(),
+        };
+        let (stop, ended) = (self.graph.stop_entry.clone(), self.graph.feed_ended.clone());
+        let run = collector.run(ticks, polled, health, stop, move || ended.cancel());
+        self.graph.entry.push(tokio::spawn(run));
+    }
+
+    fn finish(self, (grpc_addr, http_addr): (Option<SocketAddr>, SocketAddr)) -> Graph {
+        Graph { grpc_addr, http_addr, ..self.graph }
+    }
+}
+
+async fn log_end(serving: JoinHandle<Result<(), ServerError>>) {
+    // A panic was reported when it happened.
+    if let Ok(Err(error)) = serving.await {
+        tracing::error!("{error}");
+    }
+}

@@ -1,0 +1,21 @@
+//! The nodes: which parts of the graph run in this process, each under a supervisor.
+//!
+//! A node's code is the same in every topology; what differs is the adapters that it is given.
+
+mod admin;
+mod collector;
+mod evaluator;
+mod graph;
+mod lag;
+mod notifier;
+mod roles;
+mod supervise;
+
+pub use admin::{Admin, AdminOptions, create_topics};
+pub use collector::{Ages, Collector, CollectorOptions};
+pub use evaluator::evaluate;
+pub use graph::{
+    Feed, Graph, GraphOptions, NotifyOptions, Shared, StartError, Stores, TopicOptions,
+};
+pub use notifier::notify;
+pub use roles::{Role, Roles, RolesError};

@@ -1,0 +1,295 @@
+//! Commands: what changes something, at most once per request id.
+//!
+//! A command that has begun runs to its end, whatever becomes of its caller; callers with the
+//! same request wait for it and share its answer. The request cache makes that quick; that
+//! nothing happens twice is the store's, which records the answer together with the effect.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use prost::Message;
+use tokio_util::task::TaskTracker;
+
+use super::board::Board;
+use super::cache::{Begin, RequestCache, Ticket};
+use super::fault::Fault;
+use super::login::Logins;
+use super::password::Passwords;
+use super::secret::SecretKey;
+use super::sessions::{Sessions, TokenDigest};
+use super::store::{
+    AccountStore, Command, CommandStore, Recorded, Refusal, Reply, Request, RequestKey, Session,
+};
+use crate::metrics::Metrics;
+use crate::model::{Email, WatchSpec};
+
+/// What a request comes to once it is known to be the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// This is to be done.
+    Execute(Command),
+    /// Nothing is to be done, and this is the answer.
+    Answer(Reply),
+}
+
+impl Work {
+    /// A command, or the refusal that stands for it.
+    pub fn of(command: Result<Command, Refusal>) -> Self {
+        match command {
+            Ok(command) => Self::Execute(command),
+            Err(refusal) => Self::Answer(Reply::Refused(refusal)),
+        }
+    }
+}
+
+/// What commands need.
+pub struct CommandPorts {
+    /// Their transactions.
+    pub store: Arc<dyn CommandStore>,
+    /// Accounts, to spare a hash where an address is taken.
+    pub accounts: Arc<dyn AccountStore>,
+    /// Answers of requests.
+    pub cache: Arc<dyn RequestCache>,
+    /// The key of fingerprints.
+    pub secret: SecretKey,
+    /// Hashing.
+    pub passwords: Passwords,
+    /// Checking passwords.
+    pub logins: Arc<Logins>,
+    /// What a change of accounts voids.
+    pub sessions: Arc<Sessions>,
+    /// What a reset of a symbol voids.
+    pub board: Arc<Board>,
+    /// Where repetitions and conflicts are counted.
+    pub metrics: Metrics,
+}
+
+/// The commands of both APIs.
+#[derive(Clone)]
+pub struct Commands {
+    ports: Arc<CommandPorts>,
+    running: TaskTracker,
+}
+
+impl Commands {
+    /// Commands over some ports.
+    pub fn new(ports: CommandPorts) -> Self {
+        Self { ports: Arc::new(ports), running: TaskTracker::new() }
+    }
+
+    /// A request to carry out at most once; `None` for one without an id.
+    pub fn request(
+        &self,
+        key: Option<RequestKey>,
+        method: &str,
+        message: &impl Message,
+    ) -> Option<Request> {
+        let fingerprint = self.ports.secret.fingerprint(method, &message.encode_to_vec());
+        key.map(|key| Request { key, method: method.to_owned(), fingerprint })
+    }
+
+    /// Carries a request out, or returns the answer of its first time. `work` checks who may
+    /// act and what is asked, and is not polled for a repetition.
+    pub async fn run(
+        &self,
+        request: Option<Request>,
+        work: impl Future<Output = Result<Work, Fault>> + Send + 'static,
+    ) -> Result<Reply, Fault> {
+        let ticket = match &request {
+            None => None,
+            Some(asked) => match self.ports.cache.begin(&asked.key, asked.fingerprint).await {
+                Begin::First(ticket) => Some(ticket),
+                Begin::Answered { fingerprint, answer } => {
+                    let reply = decode(&answer)?;
+                    return self.repeat(asked, Recorded { fingerprint, reply });
+                }
+                Begin::Differs => return Err(self.conflict()),
+                Begin::Unavailable => None,
+            },
+        };
+        // No await between the claim and the task: a caller that gives up leaves no claim behind.
+        let commands = self.clone();
+        let task = self.running.spawn(async move { commands.settle(request, ticket, work).await });
+        task.await.unwrap_or_else(|error| Err(Fault::internal(&error)))
+    }
+
+    /// The answer of a request that was carried out before.
+    pub async fn recorded(&self, request: &Request) -> Result<Option<Reply>, Fault> {
+        match self.ports.store.recorded(&request.key).await? {
+            Some(recorded) => self.repeat(request, recorded).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits until every command that has begun has ended.
+    pub async fn drain(&self) {
+        self.running.close();
+        self.running.wait().await;
+    }
+
+    async fn settle(
+        &self,
+        request: Option<Request>,
+        ticket: Option<Ticket>,
+        work: impl Future<Output = Result<Work, Fault>> + Send,
+    ) -> Result<Reply, Fault> {
+        let done = AssertUnwindSafe(self.carry_out(request.as_ref(), work)).catch_unwind().await;
+        let done = done.unwrap_or_else(|_| Err(Fault::internal(&"a command panicked")));
+        let Some(ticket) = ticket else {
+            let recorded = done?;
+            return match &request {
+                Some(request) => self.same(request, recorded),
+                None => Ok(recorded.reply),
+            };
+        };
+        match (done, &request) {
+            (Ok(recorded), Some(request)) => {
+                let answer = serde_json::to_vec(&recorded.reply);
+                match answer {
+                    Ok(answer) => {
+                        self.ports.cache.finish(ticket, recorded.fingerprint, answer).await;
+                    }
+                    Err(_) => self.ports.cache.abandon(ticket).await,
+                }
+                self.same(request, recorded)
+            }
+            (done, _) => {
+                self.ports.cache.abandon(ticket).await;
+                done.map(|recorded| recorded.reply)
+            }
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        request: Option<&Request>,
+        work: impl Future<Output = Result<Work, Fault>> + Send,
+    ) -> Result<Recorded, Fault> {
+        let store = &self.ports.store;
+        // Asked before the work, so that a repetition costs no hash and needs no login.
+        if let Some(request) = request
+            && let Some(recorded) = store.recorded(&request.key).await?
+        {
+            if recorded.fingerprint == request.fingerprint {
+                self.ports.metrics.request_repeats.inc();
+            }
+            return Ok(recorded);
+        }
+        match (work.await?, request) {
+            (Work::Execute(command), _) => {
+                let done = store.execute(request, &command).await;
+                // Also after a failure, which may have committed.
+                self.after(&command);
+                Ok(done?)
+            }
+            (Work::Answer(reply), Some(request)) => Ok(store.record(request, &reply).await?),
+            (Work::Answer(reply), None) => Ok(Recorded { fingerprint: [0; 32], reply }),
+        }
+    }
+
+    fn after(&self, command: &Command) {
+        match command {
+            Command::SetPassword { .. } | Command::DeleteUser { .. } => self.ports.sessions.void(),
+            Command::ResetSymbol { symbol } => self.ports.board.forget(*symbol),
+            _ => {}
+        }
+    }
+
+    fn repeat(&self, request: &Request, recorded: Recorded) -> Result<Reply, Fault> {
+        let reply = self.same(request, recorded)?;
+        self.ports.metrics.request_repeats.inc();
+        Ok(reply)
+    }
+
+    fn same(&self, request: &Request, recorded: Recorded) -> Result<Reply, Fault> {
+        if recorded.fingerprint != request.fingerprint {
+            return Err(self.conflict());
+        }
+        Ok(recorded.reply)
+    }
+
+    fn conflict(&self) -> Fault {
+        self.ports.metrics.request_conflicts.inc();
+        Fault::Conflict
+    }
+
+    /// Creates an account, perhaps with a first watch.
+    pub async fn register(
+        &self,
+        request: Option<Request>,
+        asked: Result<(Email, String, Option<WatchSpec>), Refusal>,
+    ) -> Result<Reply, Fault> {
+        let ports = Arc::clone(&self.ports);
+        self.run(request, async move {
+            let (email, password, watch) = match asked {
+                Ok(asked) => asked,
+                Err(refusal) => return Ok(Work::of(Err(refusal))),
+            };
+            // Spares the hash; the store decides, should another registration come first.
+            if ports.accounts.account(&email).await?.is_some() {
+                return Ok(Work::of(Err(Refusal::EmailTaken)));
+            }
+            let password_hash = ports.passwords.hash(password).await?;
+            Ok(Work::Execute(Command::Register { email, password_hash, watch }))
+        })
+        .await
+    }
+
+    /// Sets another password, if the old one is right, and revokes the other sessions.
+    pub async fn change_password(
+        &self,
+        request: Option<Request>,
+        session: Arc<Session>,
+        keep: TokenDigest,
+        old: String,
+        new: Result<String, Refusal>,
+    ) -> Result<Reply, Fault> {
+        let ports = Arc::clone(&self.ports);
+        self.run(request, async move {
+            let new = match new {
+                Ok(new) => new,
+                Err(refusal) => return Ok(Work::of(Err(refusal))),
+            };
+            ports.confirm("old_password", &session, &old).await?;
+            let password_hash = ports.passwords.hash(new).await?;
+            let user = session.user;
+            Ok(Work::Execute(Command::SetPassword { user, password_hash, keep: Some(keep) }))
+        })
+        .await
+    }
+
+    /// Deletes an account, if the password is right.
+    pub async fn delete_account(
+        &self,
+        request: Option<Request>,
+        session: Arc<Session>,
+        password: String,
+    ) -> Result<Reply, Fault> {
+        let ports = Arc::clone(&self.ports);
+        self.run(request, async move {
+            ports.confirm("password", &session, &password).await?;
+            Ok(Work::Execute(Command::DeleteUser { user: session.user }))
+        })
+        .await
+    }
+}
+
+impl CommandPorts {
+    /// The password of a session's account is this one. A want of it is not recorded.
+    async fn confirm(&self, field: &str, session: &Session, found: &str) -> Result<(), Fault> {
+        match self.logins.verify(&session.email, found, None).await {
+            // Not an account that took the address over since.
+            Ok(account) if account.user == session.user => Ok(()),
+            Ok(_) | Err(Fault::Unauthenticated(_)) => {
+                Err(Fault::Denied(format!("{field}: expected the account's password")))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+fn decode(answer: &[u8]) -> Result<Reply, Fault> {
+    serde_json::from_slice(answer).map_err(|error| Fault::internal(&error))
+}

@@ -1,0 +1,102 @@
+//! The options of the server node.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::board::BoardOptions;
+use super::legacy::LegacyOptions;
+use super::password::PasswordOptions;
+use super::sessions::SessionOptions;
+use super::tail::TailOptions;
+use super::throttle::ThrottleOptions;
+
+/// The server node.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerOptions {
+    /// The gRPC port.
+    pub grpc: GrpcOptions,
+    /// The port of metrics and health.
+    pub http: HttpOptions,
+    /// Tokens.
+    pub sessions: SessionOptions,
+    /// Password hashing.
+    pub passwords: PasswordOptions,
+    /// Failed logins.
+    pub throttle: ThrottleOptions,
+    /// Newest prices and streams.
+    pub board: BoardOptions,
+    /// Reading the topics.
+    pub tail: TailOptions,
+    /// The original's API.
+    pub legacy: LegacyOptions,
+}
+
+/// The gRPC port.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrpcOptions {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// A PEM file with the certificate chain; with it and the key, the port speaks TLS only.
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the certificate's private key.
+    pub tls_key: Option<PathBuf>,
+    /// Milliseconds that a TLS handshake may take.
+    pub tls_handshake_ms: u64,
+    /// Bytes of the largest message taken.
+    pub message_bytes_max: usize,
+    /// Connections open at the same time at most; others wait to be accepted.
+    pub connections_max: usize,
+    /// Calls and streams open on one connection at the same time at most.
+    pub calls_per_connection_max: u32,
+    /// Milliseconds after which a silent connection is asked for a sign of life.
+    pub keepalive_interval_ms: u64,
+    /// Milliseconds after which a connection that gave none is closed.
+    pub keepalive_timeout_ms: u64,
+    /// Milliseconds after which a call is answered DEADLINE_EXCEEDED, should its caller have
+    /// set no shorter deadline; a command runs to its end all the same. Streams are not bound.
+    pub request_timeout_ms: u64,
+    /// Milliseconds that calls have to end in when the server stops; after as many again the
+    /// commands that still run are given up.
+    pub shutdown_timeout_ms: u64,
+    /// Milliseconds that asking the source for a new watch's symbol may delay the answer.
+    pub symbol_check_ms: u64,
+}
+
+impl Default for GrpcOptions {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 50_051)),
+            tls_cert: None,
+            tls_key: None,
+            tls_handshake_ms: 10_000,
+            message_bytes_max: 4 << 20,
+            connections_max: 10_000,
+            calls_per_connection_max: 256,
+            keepalive_interval_ms: 60_000,
+            keepalive_timeout_ms: 20_000,
+            request_timeout_ms: 30_000,
+            shutdown_timeout_ms: 5_000,
+            symbol_check_ms: 1_500,
+        }
+    }
+}
+
+/// The port of metrics and health.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpOptions {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Connections open at the same time at most; others wait to be accepted.
+    pub connections_max: usize,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9_999)), connections_max: 256 }
+    }
+}

@@ -1,0 +1,254 @@
+//! Puts the server node together and runs it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic::transport::server::ServerTlsConfig;
+use tonic::transport::{Identity, Server as Transport};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::board::Board;
+use super::commands::{CommandPorts, Commands};
+use super::deadline::DeadlineLayer;
+use super::http::{self, HttpPorts};
+use super::incoming::Incoming;
+use super::legacy::{Authorisation, Legacy};
+use super::login::Logins;
+use super::options::GrpcOptions;
+use super::password::Passwords;
+use super::queries::Queries;
+use super::sessions::Sessions;
+use super::tail::Tail;
+use super::throttle::Throttle;
+use super::{Ports, ServerError, ServerOptions, Services, v1};
+use crate::health::Health;
+use crate::proto::DESCRIPTORS;
+use crate::proto::usermanagement::user_service_server::UserServiceServer;
+
+/// The server node.
+pub struct Server;
+
+/// A server node that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where gRPC is served, with the port that was taken.
+    pub grpc_addr: SocketAddr,
+    /// Where the HTTP pages are served, with the port that was taken.
+    pub http_addr: SocketAddr,
+    /// Ends after the shutdown, once nothing runs any more or its time is over.
+    pub join: JoinHandle<Result<(), ServerError>>,
+}
+
+impl Server {
+    /// Starts to listen and to serve, until `shutdown`. Then no call is accepted any more,
+    /// streams end, and calls and commands that have begun are given their time.
+    pub async fn start(
+        options: ServerOptions,
+        ports: Ports,
+        shutdown: CancellationToken,
+    ) -> Result<Running, ServerError> {
+        let grpc = &options.grpc;
+        let bind = |error| ServerError::Bind { what: "grpc", addr: grpc.listen, error };
+        let transport = transport(grpc)?;
+        let services = Arc::new(services(&options, &ports, shutdown.clone()));
+        let (reporter, routes) = routes(&options, &services)?;
+        let incoming = Incoming::bind(grpc.listen, grpc.connections_max).await.map_err(bind)?;
+        let grpc_addr = incoming.local_addr().map_err(bind)?;
+        let pages = HttpPorts {
+            metrics: ports.metrics.clone(),
+            health: ports.health.clone(),
+            cache: Some(Arc::clone(&ports.cache)),
+        };
+        let http = http::start(&options.http, pages, shutdown.clone()).await?;
+        warn_of_risks(&options, grpc_addr);
+
+        let helpers = TaskTracker::new();
+        helpers.spawn(report_health(reporter, ports.health.clone(), shutdown.clone()));
+        let sessions = Arc::clone(&services.sessions);
+        let stop = shutdown.clone();
+        helpers.spawn(async move { sessions.watch_store(stop).await });
+        let tail = Tail {
+            broker: ports.broker,
+            board: Arc::clone(&services.board),
+            clock: ports.clock,
+            health: ports.health,
+            options: options.tail,
+        };
+        helpers.spawn(tail.run(shutdown.clone()));
+        helpers.close();
+
+        let longest = Duration::from_millis(grpc.request_timeout_ms);
+        let served = transport
+            .layer(DeadlineLayer { longest })
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(
+                incoming.into_stream(),
+                shutdown.clone().cancelled_owned(),
+            );
+        let grace = Duration::from_millis(grpc.shutdown_timeout_ms);
+        let join = tokio::spawn(async move {
+            let over = async {
+                shutdown.cancelled().await;
+                tokio::time::sleep(grace).await;
+            };
+            let result = tokio::select! {
+                result = served => result.map_err(|error| ServerError::Serve {
+                    what: "grpc",
+                    error: error.to_string(),
+                }),
+                () = over => {
+                    tracing::warn!("calls were cut off, because the time to end was over");
+                    Ok(())
+                }
+            };
+            // Also when serving failed on its own.
+            shutdown.cancel();
+            within(grace, "commands", services.commands.drain()).await;
+            within(grace, "helpers", helpers.wait()).await;
+            within(grace, "http", async { http.join.await.is_ok() }).await;
+            result
+        });
+        Ok(Running { grpc_addr, http_addr: http.addr, join })
+    }
+}
+
+async fn within<T>(grace: Duration, what: &str, end: impl Future<Output = T>) {
+    if tokio::time::timeout(grace, end).await.is_err() {
+        tracing::warn!(what, "given up, because the time to end was over");
+    }
+}
+
+fn services(options: &ServerOptions, ports: &Ports, shutdown: CancellationToken) -> Services {
+    let clock = &ports.clock;
+    let passwords = Passwords::new(options.passwords);
+    let board = Arc::new(Board::new(options.board, Arc::clone(clock), ports.metrics.clone()));
+    let sessions =
+        Arc::new(Sessions::new(options.sessions, Arc::clone(&ports.accounts), Arc::clone(clock)));
+    let logins = Arc::new(Logins::new(
+        Arc::clone(&ports.accounts),
+        Arc::clone(clock),
+        passwords.clone(),
+        Throttle::new(options.throttle),
+    ));
+    let commands = Commands::new(CommandPorts {
+        store: Arc::clone(&ports.commands),
+        accounts: Arc::clone(&ports.accounts),
+        cache: Arc::clone(&ports.cache),
+        secret: ports.secret.clone(),
+        passwords,
+        logins: Arc::clone(&logins),
+        sessions: Arc::clone(&sessions),
+        board: Arc::clone(&board),
+        metrics: ports.metrics.clone(),
+    });
+    Services {
+        commands,
+        queries: Queries::new(Arc::clone(&ports.queries), Arc::clone(&board)),
+        sessions,
+        logins,
+        board,
+        accounts: Arc::clone(&ports.accounts),
+        operator: Arc::clone(&ports.operator),
+        broker: Arc::clone(&ports.broker),
+        door: Arc::clone(&ports.door),
+        market: ports.market.clone(),
+        symbol_notes: ports.symbol_notes.clone(),
+        symbol_check_ms: options.grpc.symbol_check_ms,
+        clock: Arc::clone(clock),
+        metrics: ports.metrics.clone(),
+        shutdown,
+    }
+}
+
+fn transport(options: &GrpcOptions) -> Result<Transport, ServerError> {
+    let mut transport = Transport::builder()
+        .max_concurrent_streams(options.calls_per_connection_max)
+        .http2_keepalive_interval(Some(Duration::from_millis(options.keepalive_interval_ms)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(options.keepalive_timeout_ms)));
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|error| ServerError::TlsFile { path: path.clone(), error })
+    };
+    match (&options.tls_cert, &options.tls_key) {
+        (None, None) => {}
+        (Some(cert), Some(key)) => {
+            let tls = ServerTlsConfig::new()
+                .identity(Identity::from_pem(read(cert)?, read(key)?))
+                .timeout(Duration::from_millis(options.tls_handshake_ms));
+            transport = transport.tls_config(tls).map_err(|error| {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                ServerError::Tls(cause.unwrap_or_else(|| error.to_string()))
+            })?;
+        }
+        _ => return Err(ServerError::Tls("expected both or none, found one".to_owned())),
+    }
+    Ok(transport)
+}
+
+fn routes(
+    options: &ServerOptions,
+    services: &Arc<Services>,
+) -> Result<(HealthReporter, Routes), ServerError> {
+    let bytes_max = options.grpc.message_bytes_max;
+    let mut routes = RoutesBuilder::default();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| ServerError::Reflection(error.to_string()))?;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    routes.add_service(reflection);
+    routes.add_service(health);
+    v1::Api::new(Arc::clone(services)).add_to(&mut routes, bytes_max);
+    let authorisation = options.legacy.authorisation;
+    if authorisation != Authorisation::Off {
+        let zone = &options.legacy.time_zone;
+        let time_zone = TimeZone::get(zone).map_err(|error| ServerError::TimeZone {
+            zone: zone.clone(),
+            error: error.to_string(),
+        })?;
+        let legacy = Legacy::new(Arc::clone(services), authorisation, time_zone);
+        routes.add_service(UserServiceServer::new(legacy).max_decoding_message_size(bytes_max));
+    }
+    Ok((reporter, routes.routes()))
+}
+
+fn warn_of_risks(options: &ServerOptions, addr: SocketAddr) {
+    if options.grpc.tls_cert.is_none() && !addr.ip().is_loopback() {
+        tracing::warn!(%addr, "gRPC listens without TLS: passwords and tokens can be read on the way");
+    }
+    if options.legacy.authorisation == Authorisation::Open {
+        tracing::warn!(
+            "legacy.authorisation is open: whoever reaches the port may act on any account"
+        );
+    }
+}
+
+/// Says over `grpc.health.v1` what the registry says.
+async fn report_health(reporter: HealthReporter, health: Health, shutdown: CancellationToken) {
+    let mut changes = health.changes();
+    loop {
+        changes.mark_unchanged();
+        let serving = health.is_ready() && !shutdown.is_cancelled();
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        reporter.set_service_status("", status).await;
+        tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = shutdown.cancelled() => {
+                return reporter.set_service_status("", ServingStatus::NotServing).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `tripline.v1.Feed`: ticks from callers, accepted through the door.
+
+use futures::Stream;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use super::auth::require;
+use super::{Api, fields};
+use crate::metrics::Reason;
+use crate::proto::v1::feed_server::Feed;
+use crate::proto::v1::{PushTicksRequest, PushTicksResponse, RefusedTick};
+use crate::server::fault::Fault;
+use crate::server::store::Role;
+
+const BATCH_MAX: usize = 10_000;
+
+#[async_trait]
+impl Feed for Api {
+    type PushTicksStream = BoxStream<PushTicksResponse>;
+
+    async fn push_ticks(
+        &self,
+        request: Request<Streaming<PushTicksRequest>>,
+    ) -> Result<Response<Self::PushTicksStream>, Status> {
+        self.observed("PushTicks", async {
+            let (caller, batches) = self.open(request).await?;
+            require(&caller.session, &[Role::Feeder, Role::Operator])?;
+            Ok(self.while_valid(caller.token, self.clone().accept_all(batches)))
+        })
+        .await
+    }
+}
+
+impl Api {
+    /// Answers batch by batch. The next one is taken when this one is durable, which is the
+    /// caller's back-pressure.
+    fn accept_all(
+        self,
+        batches: Streaming<PushTicksRequest>,
+    ) -> impl Stream<Item = Result<PushTicksResponse, Fault>> {
+        futures::stream::unfold((self, batches), |(api, mut batches)| async {
+            let answer = match batches.message().await {
+                Ok(Some(batch)) => api.accept(batch).await,
+                Ok(None) => return None,
+                // The caller is gone, or sends what is no message.
+                Err(status) => Err(Fault::invalid(status.message())),
+            };
+            Some((answer, (api, batches)))
+        })
+    }
+
+    async fn accept(&self, batch: PushTicksRequest) -> Result<PushTicksResponse, Fault> {
+        let found = batch.ticks.len();
+        if found > BATCH_MAX {
+            return Err(Fault::invalid(format!(
+                "ticks: expected at most {BATCH_MAX} in a batch, found {found}"
+            )));
+        }
+        let mut refused = Vec::new();
+        let (mut places, mut ticks) = (Vec::with_capacity(found), Vec::with_capacity(found));
+        for (index, input) in (0u32..).zip(&batch.ticks) {
+            match fields::tick(input) {
+                Ok(tick) => {
+                    places.push(index);
+                    ticks.push(tick);
+                }
+                Err((reason, text)) => {
+                    self.services.metrics.ticks_refused.get_or_create(&Reason { reason }).inc();
+                    refused.push(RefusedTick { index, reason: text });
+                }
+            }
+        }
+        let judged =
+            if ticks.is_empty() { Vec::new() } else { self.services.door.accept(ticks).await? };
+        for (index, reason) in places.iter().zip(judged) {
+            refused.extend(reason.map(|reason| RefusedTick { index: *index, reason }));
+        }
+        refused.sort_unstable_by_key(|refused| refused.index);
+        let accepted = u32::try_from(found - refused.len()).unwrap_or(u32::MAX);
+        Ok(PushTicksResponse { accepted, refused })
+    }
+}

@@ -1,0 +1,204 @@
+//! `tripline.v1.Watches`.
+
+use std::time::Duration;
+
+use tonic::{Request, Response, Status, async_trait};
+
+use super::status::done;
+use super::{Api, fields, views};
+use crate::model::{Decimal, Policy, PolicyKind, Price, Symbol, UserId, WatchId};
+use crate::pipeline::collect::MarketError;
+use crate::proto::v1;
+use crate::proto::v1::watches_server::Watches;
+use crate::proto::v1::{
+    ChangeWatchRequest, ChangeWatchResponse, CreateWatchRequest, CreateWatchResponse,
+    DeleteWatchRequest, DeleteWatchResponse, ListWatchesRequest, ListWatchesResponse,
+};
+use crate::server::commands::Work;
+use crate::server::fault::Fault;
+use crate::server::queries::Queries;
+use crate::server::store::{Command, Refusal, Reply, WatchPatch, WatchRef, WatchView};
+
+#[async_trait]
+impl Watches for Api {
+    async fn create_watch(
+        &self,
+        request: Request<CreateWatchRequest>,
+    ) -> Result<Response<CreateWatchResponse>, Status> {
+        self.observed("CreateWatch", async {
+            let (caller, key, message) = self.open_command(request).await?;
+            let user = caller.session.user;
+            let commands = &self.services.commands;
+            let request = commands.request(key, "/tripline.v1.Watches/CreateWatch", &message);
+            let spec = fields::watch_spec(&message);
+            let work = spec.map(|spec| Command::CreateWatch { user, spec });
+            let reply = commands.run(request, async { Ok(Work::of(work)) }).await?;
+            let (view, watch) = self.answer(user, reply).await?;
+            let warnings = match view {
+                Some(view) if view.last.is_none() => self.warnings(view.watch.spec.symbol()).await,
+                _ => Vec::new(),
+            };
+            Ok(CreateWatchResponse { watch: Some(watch), warnings })
+        })
+        .await
+    }
+
+    async fn change_watch(
+        &self,
+        request: Request<ChangeWatchRequest>,
+    ) -> Result<Response<ChangeWatchResponse>, Status> {
+        self.observed("ChangeWatch", async {
+            let (caller, key, message) = self.open_command(request).await?;
+            let user = caller.session.user;
+            let commands = &self.services.commands;
+            let request = commands.request(key, "/tripline.v1.Watches/ChangeWatch", &message);
+            let queries = self.services.queries.clone();
+            let work = async move {
+                let patch = match Patch::read(&message) {
+                    Ok(patch) => patch.complete(&queries, user, WatchId(message.id)).await?,
+                    Err(refusal) => Err(refusal),
+                };
+                let watch = WatchRef::Id(WatchId(message.id));
+                Ok(Work::of(patch.map(|patch| Command::ChangeWatch {
+                    user,
+                    watch,
+                    patch,
+                    or_create: None,
+                })))
+            };
+            let reply = commands.run(request, work).await?;
+            let (_, watch) = self.answer(user, reply).await?;
+            Ok(ChangeWatchResponse { watch: Some(watch) })
+        })
+        .await
+    }
+
+    async fn delete_watch(
+        &self,
+        request: Request<DeleteWatchRequest>,
+    ) -> Result<Response<DeleteWatchResponse>, Status> {
+        self.observed("DeleteWatch", async {
+            let (caller, key, message) = self.open_command(request).await?;
+            let commands = &self.services.commands;
+            let request = commands.request(key, "/tripline.v1.Watches/DeleteWatch", &message);
+            let (user, watch) = (caller.session.user, WatchId(message.id));
+            let work = async move { Ok(Work::Execute(Command::DeleteWatch { user, watch })) };
+            done(commands.run(request, work).await?)?;
+            Ok(DeleteWatchResponse {})
+        })
+        .await
+    }
+
+    async fn list_watches(
+        &self,
+        request: Request<ListWatchesRequest>,
+    ) -> Result<Response<ListWatchesResponse>, Status> {
+        self.observed("ListWatches", async {
+            let (caller, message) = self.open(request).await?;
+            let limit = fields::page_size(message.page_size)?;
+            let after = fields::page_token(&message.page_token)?.map(WatchId);
+            let queries = &self.services.queries;
+            // One more than a page says whether there is another page.
+            let mut views = queries.watches(caller.session.user, after, limit + 1).await?;
+            let more = views.len() > limit as usize;
+            views.truncate(limit as usize);
+            let last = views.last().filter(|_| more).map(|view| view.watch.id.to_string());
+            Ok(ListWatchesResponse {
+                watches: views.iter().map(|view| self.view(view)).collect(),
+                next_page_token: last.unwrap_or_default(),
+            })
+        })
+        .await
+    }
+}
+
+impl Api {
+    fn view(&self, view: &WatchView) -> v1::Watch {
+        views::watch(view, self.services.symbol_notes.get(view.watch.spec.symbol()))
+    }
+
+    /// The watch that a command made or changed, as it is now.
+    async fn answer(
+        &self,
+        user: UserId,
+        reply: Reply,
+    ) -> Result<(Option<WatchView>, v1::Watch), Fault> {
+        let Reply::Watch { id } = done(reply)? else {
+            return Err(Fault::internal(&"a command on a watch did not name it"));
+        };
+        let view = self.services.queries.watch(user, WatchRef::Id(WatchId(id))).await?;
+        let watch = view.as_ref().map_or_else(|| views::gone_watch(id), |view| self.view(view));
+        Ok((view, watch))
+    }
+
+    /// What the source says of a symbol that was never priced.
+    async fn warnings(&self, symbol: Symbol) -> Vec<String> {
+        let Some(market) = &self.services.market else { return Vec::new() };
+        let wait = Duration::from_millis(self.services.symbol_check_ms);
+        tokio::select! {
+            answer = market.quote(symbol) => match answer {
+                Err(error @ MarketError::UnknownSymbol(_)) => vec![error.to_string()],
+                // Anything else is no news of the symbol.
+                _ => Vec::new(),
+            },
+            () = self.services.clock.sleep(wait) => Vec::new(),
+        }
+    }
+}
+
+/// A change as it was asked for: of a policy, perhaps only a part.
+struct Patch {
+    fields: WatchPatch,
+    kind: Option<PolicyKind>,
+    /// Named, and if so, with a value or for the default.
+    step: Option<Option<Price>>,
+    hysteresis: Option<Option<Decimal>>,
+}
+
+impl Patch {
+    fn read(message: &ChangeWatchRequest) -> Result<Self, Refusal> {
+        let threshold = |field, text: &Option<String>| {
+            text.as_deref().map(|text| fields::optional(field, text)).transpose()
+        };
+        let hysteresis = message.hysteresis.as_deref();
+        Ok(Self {
+            fields: WatchPatch {
+                symbol: message.symbol.as_deref().map(fields::symbol).transpose()?,
+                low: threshold("low", &message.low)?,
+                high: threshold("high", &message.high)?,
+                policy: None,
+                cooldown_s: message.cooldown_seconds.map(fields::cooldown).transpose()?,
+                paused: message.paused,
+            },
+            kind: message.policy.map(fields::policy).transpose()?.flatten(),
+            step: threshold("step", &message.step)?,
+            hysteresis: hysteresis.map(|h| fields::optional("hysteresis", h)).transpose()?,
+        })
+    }
+
+    /// The parts of the policy that are not named stay as they are.
+    async fn complete(
+        self,
+        queries: &Queries,
+        user: UserId,
+        watch: WatchId,
+    ) -> Result<Result<WatchPatch, Refusal>, Fault> {
+        let Self { mut fields, kind, step, hysteresis } = self;
+        if kind.is_some() || step.is_some() || hysteresis.is_some() {
+            let Some(view) = queries.watch(user, WatchRef::Id(watch)).await? else {
+                return Ok(Err(Refusal::UnknownWatch));
+            };
+            let before = view.watch.spec.policy();
+            let (step_before, hysteresis_before) = match before {
+                Policy::Crossing { hysteresis } => (None, Some(hysteresis)),
+                Policy::Step { step } => (Some(step), None),
+                Policy::Once => (None, None),
+            };
+            fields.policy = Some(
+                kind.unwrap_or(before.kind())
+                    .with(step.unwrap_or(step_before), hysteresis.unwrap_or(hysteresis_before)),
+            );
+        }
+        Ok(Ok(fields))
+    }
+}
