@@ -1,5 +1,6 @@
 //! Implementations of the ports. A new one is one file here and one line in its contract suite.
 
+pub mod broker;
 pub mod cache;
 pub mod clock;
 pub mod mailer;
