@@ -11,7 +11,9 @@ mod password;
 mod prices;
 mod push;
 mod replay;
+mod serve;
 mod settings;
+mod setup;
 mod token;
 mod watch;
 mod watch_row;
@@ -45,7 +47,8 @@ Exit status: 0 done, 1 failed, 2 wrong usage or input.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    // Without a server.
+    // Without a client.
+    Serve(serve::Serve),
     Replay(replay::Replay),
     Config(settings::ConfigCommand),
     Completions(completions::Completions),
@@ -75,6 +78,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let Cli { client, command } = Cli::parse();
     match command {
+        Command::Serve(command) => command.run(),
         Command::Replay(command) => command.run(),
         Command::Config(command) => done(command.run()),
         Command::Completions(command) => done(command.run()),
@@ -117,7 +121,9 @@ mod tests {
     fn check(command: &clap::Command) {
         let name = command.get_name();
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        assert!(help.contains("Example:\n  $ "), "{name} has no example");
+        let example = "Example:\n  $ ";
+        let has_example = help.replace("Examples:", "Example:").contains(example);
+        assert!(has_example, "{name} has no example");
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         assert!(!about.is_empty(), "{name} does not say what it does");
         for argument in command.get_arguments().filter(|argument| !argument.is_global_set()) {

@@ -7,23 +7,63 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::pipeline::collect::DoorOptions;
+use crate::adapters::broker::sqlite::SqliteLogOptions;
+use crate::adapters::cache::moka::MokaOptions;
+use crate::adapters::mailer::SmtpOptions;
+use crate::adapters::market::{SimulatedOptions, YahooOptions};
+use crate::adapters::store::sqlite::SqliteStoreOptions;
+use crate::node::{AdminOptions, CollectorOptions, NotifyOptions, Roles, TopicOptions};
+use crate::pipeline::collect::{DoorOptions, PollerOptions};
 use crate::pipeline::evaluate::EvaluateOptions;
+use crate::pipeline::notify::SenderOptions;
+use crate::server::{LegacyOptions, ServerOptions};
 
 /// All settings.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// The process.
+    pub graph: ProcessOptions,
     /// Where data is kept.
     pub data: DataOptions,
     /// The topics.
     pub topics: TopicOptions,
-    /// The door for ticks.
-    pub collect: DoorOptions,
+    /// The embedded log.
+    pub broker: SqliteLogOptions,
+    /// The embedded store.
+    pub store: SqliteStoreOptions,
+    /// The request cache.
+    pub cache: MokaOptions,
+    /// Where prices come from.
+    pub market: MarketOptions,
+    /// The collector.
+    pub collect: CollectOptions,
     /// The evaluator.
     pub evaluate: EvaluateOptions,
+    /// The notifier.
+    pub notify: NotifyOptions,
+    /// The sender.
+    pub deliver: SenderOptions,
+    /// Who takes the mails.
+    pub mail: MailOptions,
+    /// The admin node.
+    pub admin: AdminOptions,
+    /// The server.
+    pub server: ServerOptions,
+    /// The original's API.
+    pub legacy: LegacyOptions,
     /// What is logged.
     pub log: LogOptions,
+}
+
+/// The process.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessOptions {
+    /// The nodes that run in it.
+    pub roles: Roles,
+    /// How long a stop waits for what has begun, in milliseconds.
+    pub stop_ms_max: u64,
 }
 
 /// Where data is kept.
@@ -34,14 +74,40 @@ pub struct DataOptions {
     pub dir: PathBuf,
 }
 
-/// The topics of the broker.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// Where prices come from.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TopicOptions {
-    /// Partitions of the ticks' topic.
-    pub ticks_partitions: u32,
-    /// Partitions of the alerts' topic.
-    pub alerts_partitions: u32,
+pub struct MarketOptions {
+    /// `yahoo`, `simulated`, `replay=FILE[@SPEED]` or `none`.
+    pub source: String,
+    /// Yahoo Finance.
+    pub yahoo: YahooOptions,
+    /// Random walks.
+    pub simulated: SimulatedOptions,
+}
+
+/// The collector.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollectOptions {
+    /// Symbols whose trouble with the source is remembered.
+    pub symbol_notes_max: usize,
+    /// The door for ticks.
+    pub door: DoorOptions,
+    /// Asking a source for prices.
+    pub poll: PollerOptions,
+    /// Counting and stating ages.
+    pub report: CollectorOptions,
+}
+
+/// Who takes the mails.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailOptions {
+    /// `console`, `files`, or the URL of a mail server.
+    pub mailer: String,
+    /// How to talk to a mail server.
+    pub smtp: SmtpOptions,
 }
 
 /// What is logged to standard error.
@@ -58,6 +124,8 @@ pub struct LogOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
     /// For people.
     Text,
     /// One JSON object a line.
@@ -71,14 +139,10 @@ impl Settings {
     /// The options that are against a rule of the whole program, and what is wrong with each.
     pub(super) fn check(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
-        let topics = &self.topics;
-        for (key, partitions) in [
-            ("topics.ticks_partitions", topics.ticks_partitions),
-            ("topics.alerts_partitions", topics.alerts_partitions),
-        ] {
-            if !(1..=PARTITIONS_MAX).contains(&partitions) {
-                faults.push((key, format!("expected 1 to {PARTITIONS_MAX}, found {partitions}")));
-            }
+        let partitions = self.topics.partitions;
+        if !(1..=PARTITIONS_MAX).contains(&partitions) {
+            let cause = format!("expected 1 to {PARTITIONS_MAX}, found {partitions}");
+            faults.push(("topics.partitions", cause));
         }
         let evaluate = &self.evaluate;
         for (key, value) in [

@@ -4,6 +4,7 @@
 
 mod admin;
 mod collector;
+mod embedded;
 mod evaluator;
 mod graph;
 mod lag;
@@ -13,6 +14,7 @@ mod supervise;
 
 pub use admin::{Admin, AdminOptions, create_topics};
 pub use collector::{Ages, Collector, CollectorOptions};
+pub use embedded::{DataDir, EmbedError, Embedded, Import};
 pub use evaluator::evaluate;
 pub use graph::{
     Feed, Graph, GraphOptions, NotifyOptions, Shared, StartError, Stores, TopicOptions,

@@ -42,7 +42,8 @@ impl fmt::Display for Role {
 }
 
 /// The roles of a process: at least one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub struct Roles(BTreeSet<Role>);
 
 impl Roles {
@@ -76,6 +77,14 @@ impl FromStr for Roles {
                 .ok_or_else(|| RolesError(name.to_owned()))
         };
         Ok(Self(text.split(',').map(role).collect::<Result<_, _>>()?))
+    }
+}
+
+impl TryFrom<String> for Roles {
+    type Error = RolesError;
+
+    fn try_from(text: String) -> Result<Self, RolesError> {
+        text.parse()
     }
 }
 

@@ -18,6 +18,7 @@ use tripline::pipeline::collect::CollectStore;
 use tripline::pipeline::evaluate::{EvaluateStore, Evaluation, NumberedAlert};
 use tripline::pipeline::notify::{Incoming, NotifyStore};
 use tripline::pipeline::store::{Fence, Span};
+use tripline::server::store::{Command, CommandStore, Reply};
 
 pub(crate) const PARTITIONS: u32 = 2;
 pub(crate) const PRICES_KEPT: u32 = 3;
@@ -44,17 +45,18 @@ pub(crate) async fn sqlite() -> Fixture {
         evaluate: store.clone(),
         notify: store.clone(),
         collect: store.clone(),
-        store,
         clock,
-        hands: Hands { path },
+        hands: Hands { path, commands: store.clone() },
+        store,
         _folder: folder,
     }
 }
 
-/// Writes what commands write, and reads what queries read, from a connection of its own, as
-/// another process would.
+/// Gives commands; and writes and reads below the ports, from a connection of its own, as another
+/// process would.
 pub(crate) struct Hands {
     path: PathBuf,
+    commands: Arc<dyn CommandStore>,
 }
 
 impl Hands {
@@ -62,10 +64,9 @@ impl Hands {
         SqliteConnectOptions::new().filename(&self.path).connect().await.unwrap()
     }
 
-    pub(crate) async fn run(&self, sql: impl Into<String>) -> i64 {
+    pub(crate) async fn run(&self, sql: impl Into<String>) {
         let sql = AssertSqlSafe(sql.into());
-        let done = sqlx::query(sql).execute(&mut self.connect().await).await.unwrap();
-        done.last_insert_rowid()
+        sqlx::query(sql).execute(&mut self.connect().await).await.unwrap();
     }
 
     /// The text of the first column of all rows.
@@ -75,48 +76,28 @@ impl Hands {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
+    async fn command(&self, command: Command) -> Reply {
+        self.commands.execute(None, &command).await.unwrap().reply
+    }
+
     pub(crate) async fn user(&self, name: &str) -> UserId {
-        let sql = format!(
-            "INSERT INTO users (email, email_folded, role, created_ms) \
-             VALUES ('{name}@Example.com', '{name}@example.com', 'user', 0)"
-        );
-        UserId(u32::try_from(self.run(sql).await).unwrap())
+        let email = format!("{name}@Example.com").parse().unwrap();
+        let register = Command::Register { email, password_hash: "-".into(), watch: None };
+        match self.command(register).await {
+            Reply::Registered { user } => UserId(user),
+            other => panic!("expected an account, found {other:?}"),
+        }
     }
 
     /// A watch, without a change pending.
     pub(crate) async fn watch(&self, user: UserId, spec: WatchSpec) -> Watch {
-        let units = |price: Option<Price>| {
-            price.map_or("NULL".to_owned(), |price| price.units().to_string())
+        let Reply::Watch { id } = self.command(Command::CreateWatch { user, spec }).await else {
+            panic!("expected a watch");
         };
-        let (step, hysteresis) = match spec.policy() {
-            Policy::Crossing { hysteresis } => (None, Some(hysteresis.units())),
-            Policy::Step { step } => (Some(step.units()), None),
-            Policy::Once => (None, None),
-        };
-        let number =
-            |value: Option<i64>| value.map_or("NULL".to_owned(), |value| value.to_string());
-        let symbol = spec.symbol();
-        let sql = format!(
-            "INSERT INTO watches (user_id, symbol, partition, version, fresh_since, \
-             cooldown_since, paused, low, high, policy, step, hysteresis, cooldown_s) \
-             VALUES ({user}, '{symbol}', {}, 1, 1, 1, 0, {}, {}, '{}', {}, {}, {})",
-            partition(symbol),
-            units(spec.low()),
-            units(spec.high()),
-            spec.policy().kind().as_str(),
-            number(step),
-            number(hysteresis),
-            spec.cooldown_s(),
-        );
-        let id = WatchId(self.run(sql).await.cast_unsigned());
-        self.run(format!(
-            "INSERT INTO watched_symbols VALUES ('{symbol}', 1, 1) \
-             ON CONFLICT DO UPDATE SET watches = watches + 1, active = active + 1"
-        ))
-        .await;
+        self.run(format!("DELETE FROM changes WHERE watch_id = {id}")).await;
         let first = Version::FIRST;
         Watch {
-            id,
+            id: WatchId(id),
             user,
             version: first,
             fresh_since: first,
@@ -136,25 +117,13 @@ impl Hands {
         .await;
     }
 
-    /// Deletes a watch as the command does: what is open is cancelled with it.
     pub(crate) async fn delete_watch(&self, watch: &Watch) {
-        self.run(format!("DELETE FROM watches WHERE id = {}", watch.id)).await;
-        self.cancel(format!("watch_id = {}", watch.id), "watch").await;
+        let delete = Command::DeleteWatch { user: watch.user, watch: watch.id };
+        assert_eq!(self.command(delete).await, Reply::Done);
     }
 
-    /// Deletes a user with all watches.
     pub(crate) async fn delete_user(&self, user: UserId) {
-        self.run(format!("DELETE FROM watches WHERE user_id = {user}")).await;
-        self.run(format!("DELETE FROM users WHERE id = {user}")).await;
-        self.cancel(format!("user_id = {user}"), "user").await;
-    }
-
-    async fn cancel(&self, whose: String, reason: &str) {
-        self.run(format!(
-            "UPDATE deliveries SET state = 'cancelled', reason = '{reason}' \
-             WHERE {whose} AND state IN ('pending', 'claimed')"
-        ))
-        .await;
+        assert_eq!(self.command(Command::DeleteUser { user }).await, Reply::Done);
     }
 
     /// What became of all deliveries, in the order of their alerts: `dead (attempts 1): why`.
@@ -167,7 +136,7 @@ impl Hands {
     }
 }
 
-/// A symbol of the partition 0, unless another is computed: `A` and the like are spread.
+/// The partition of a symbol.
 pub(crate) fn partition(symbol: Symbol) -> Partition {
     partition_of(symbol.as_bytes(), PARTITIONS)
 }

@@ -116,11 +116,11 @@ pub(crate) async fn a_change_says_how_the_watch_is_now(f: &Fixture) {
     let step = Evaluation { states, ..Default::default() };
     f.evaluate.commit(fence, span(0, 0), &step).await.unwrap();
 
-    let symbol = changed.spec.symbol();
-    for watch in [deleted, moved, changed] {
-        f.hands.change(symbol, Some(watch.id)).await;
-    }
+    // Deleting leaves a change of its own.
     f.hands.delete_watch(&deleted).await;
+    for watch in [moved, changed] {
+        f.hands.change(watch.spec.symbol(), Some(watch.id)).await;
+    }
     f.hands
         .run(format!(
             "UPDATE watches SET symbol = '{}', partition = 1, version = 2 WHERE id = {}",

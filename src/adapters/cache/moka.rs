@@ -17,7 +17,8 @@ use crate::server::cache::{Begin, RequestCache, Ticket};
 use crate::server::store::RequestKey;
 
 /// The bounds of a [`MokaCache`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct MokaOptions {
     /// Answers kept at most; the least used go first. As many requests may be running at a time.
     pub entries_max: u64,

@@ -1,14 +1,12 @@
 //! Sixteen watches side by side: 52 bytes each, and 32 more where one of them has a parameter
 //! that is not the default.
 
+use super::bounds::{FANOUT, extreme, mask, round_down, round_up};
 use super::policy::{Moment, NEVER, Quiet, Rule};
 use super::slot::{Slot, Sweep};
 use crate::model::{
     Condition, LastTick, PolicyKind, Timestamp, Told, UserId, Version, WatchId, WatchState,
 };
-
-/// How many watches a leaf holds, and how many kids an inner node has.
-pub(super) const FANOUT: usize = 16;
 
 /// The place of `last_alert` where there is none.
 const NO_ALERT: i64 = i64::MIN;
@@ -298,81 +296,5 @@ impl Leaf {
             .map(|at| self.records[at].last_alert.saturating_add(rare[at].cooldown_ms))
             .filter(|end| *end > time)
             .fold(NEVER, i64::min)
-    }
-}
-
-/// How many floats are compared at once by any x86-64 or ARM64 machine. The functions below
-/// are written in such lanes because the compiler makes vector code of this form only.
-const LANES: usize = 4;
-
-/// The places where something holds, as bits.
-#[inline]
-fn mask(values: &[f32; FANOUT], holds: impl Fn(f32) -> bool) -> u32 {
-    const BITS: [u32; FANOUT] = {
-        let mut bits = [0; FANOUT];
-        let mut at = 0;
-        while at < FANOUT {
-            bits[at] = 1 << at;
-            at += 1;
-        }
-        bits
-    };
-    let mut lanes = [0; LANES];
-    for (values, bits) in values.chunks_exact(LANES).zip(BITS.chunks_exact(LANES)) {
-        for lane in 0..LANES {
-            lanes[lane] |= if holds(values[lane]) { bits[lane] } else { 0 };
-        }
-    }
-    lanes.iter().fold(0, |all, lane| all | lane)
-}
-
-/// The extreme value by some choice between two.
-#[inline]
-fn extreme(values: &[f32; FANOUT], choose: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [values[0]; LANES];
-    for values in values.chunks_exact(LANES) {
-        for lane in 0..LANES {
-            lanes[lane] = choose(values[lane], lanes[lane]);
-        }
-    }
-    lanes.into_iter().fold(lanes[0], choose)
-}
-
-/// The least 32-bit float that is not under `units`; no bound at all stays none.
-#[expect(clippy::cast_precision_loss, reason = "the loss is what is corrected")]
-fn round_up(units: i64) -> f32 {
-    if units == i64::MIN {
-        return f32::NEG_INFINITY;
-    }
-    let float = units as f32;
-    if (float as i64) < units { float.next_up() } else { float }
-}
-
-/// The greatest 32-bit float that is not over `units`; no bound at all stays none.
-#[expect(clippy::cast_precision_loss, reason = "the loss is what is corrected")]
-fn round_down(units: i64) -> f32 {
-    if units == i64::MAX {
-        return f32::INFINITY;
-    }
-    let float = units as f32;
-    if float as i64 > units { float.next_down() } else { float }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounded_bounds_are_never_wider_than_the_exact_ones() {
-        for exponent in 0..63 {
-            for near in -3..=3 {
-                let units = (1i64 << exponent).saturating_add(near);
-                assert!(round_up(units) as i128 >= i128::from(units), "{units}");
-                assert!(round_down(units) as i128 <= i128::from(units), "{units}");
-                assert!(round_up(-units) as i128 >= i128::from(-units), "-{units}");
-            }
-        }
-        assert!(round_up(i64::MAX) >= round_down(i64::MAX - 1));
-        assert_eq!(round_down(i64::MIN), -9_223_372_036_854_775_808.0);
     }
 }

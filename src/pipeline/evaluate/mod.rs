@@ -10,6 +10,7 @@
 //! A tick within what all the watches of its symbol have in common is done after a few
 //! comparisons, and one outside of it finds the watches concerned, in the order of their ids.
 
+mod bounds;
 mod commit;
 mod engine;
 mod intake;

@@ -4,7 +4,8 @@
 //! Ordered by id, because alerts of one tick are made by watch id: a tick's way through the
 //! tree is that order, without a sort, and the tree is the index by id as well.
 
-use super::leaf::{FANOUT, Leaf};
+use super::bounds::{FANOUT, exact_mask};
+use super::leaf::Leaf;
 use super::policy::Quiet;
 use super::slot::{Slot, Sweep};
 use crate::model::{LastTick, WatchId};
@@ -160,8 +161,7 @@ impl Node {
         match (self, later) {
             (Self::Leaf(leaf), Self::Leaf(later)) => leaf.append(&later, 0, last),
             (Self::Inner(inner), Self::Inner(mut later)) => inner.append(&mut later, 0, last),
-            // Kids of one node are of one height.
-            _ => {}
+            _ => {} // Kids of one node are of one height.
         }
     }
 
@@ -318,11 +318,11 @@ impl Inner {
     fn sweep(&mut self, sweep: &mut Sweep<'_>, woken: bool) -> Quiet {
         let at = sweep.at;
         let outside = if sweep.rising {
-            mask(&self.highs, |high| high < at.price)
+            exact_mask(&self.highs, |high| high < at.price)
         } else {
-            mask(&self.lows, |low| low > at.price)
+            exact_mask(&self.lows, |low| low > at.price)
         };
-        let woken = if woken { mask(&self.wakes, |wake| wake <= at.time) } else { 0 };
+        let woken = if woken { exact_mask(&self.wakes, |wake| wake <= at.time) } else { 0 };
         let mut concerned = outside | woken;
         while concerned != 0 {
             let kid = concerned.trailing_zeros() as usize;
@@ -334,11 +334,6 @@ impl Inner {
         }
         self.quiet
     }
-}
-
-/// The places where something holds, as bits.
-fn mask(values: &[i64; FANOUT], holds: impl Fn(i64) -> bool) -> u32 {
-    (0..FANOUT).fold(0, |mask, at| mask | u32::from(holds(values[at])) << at)
 }
 
 #[cfg(test)]

@@ -37,10 +37,13 @@ pub struct YahooOptions {
     pub breaker: BreakerOptions,
     /// A fixed rate as decimal text, by which prices in `currency_rate_from` are multiplied;
     /// empty to keep prices as they are stated.
+    #[serde(default)]
     pub currency_rate: String,
     /// The currency of the prices that are converted; empty without a rate.
+    #[serde(default)]
     pub currency_rate_from: String,
     /// The currency of the converted prices; empty without a rate.
+    #[serde(default)]
     pub currency_rate_to: String,
 }
 

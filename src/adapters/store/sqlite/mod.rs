@@ -17,6 +17,8 @@ mod queries;
 mod requests;
 mod rows;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod watch_commands;
 
 use std::sync::Arc;

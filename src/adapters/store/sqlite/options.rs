@@ -18,8 +18,9 @@ pub struct SqliteStoreOptions {
     pub writer_cache_kib: u32,
     /// Memory for pages of the file, per connection that reads, in KiB. Taken when used.
     pub reader_cache_kib: u32,
-    /// Pages in the write-ahead log after which they are moved into the file.
-    pub checkpoint_pages: u32,
+    /// Length of the write-ahead log, in KiB, from which on it is moved into the file. Longer
+    /// ones write hot pages less often, and take longer to read after a crash.
+    pub checkpoint_kib: u32,
     /// Newest prices kept of each symbol.
     pub prices_per_symbol: u32,
     /// Days after which prices of a symbol that gets no new ones are deleted.
@@ -49,7 +50,7 @@ impl Default for SqliteStoreOptions {
             busy_timeout_ms: 5_000,
             writer_cache_kib: 65_536,
             reader_cache_kib: 4_096,
-            checkpoint_pages: 4_000,
+            checkpoint_kib: 32_768,
             prices_per_symbol: 200,
             keep_prices_days: 365,
             keep_alerts_days: 90,
