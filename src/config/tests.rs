@@ -29,7 +29,8 @@ fn shown(file: &str, env: &[(&str, &str)], flags: &[&str], option: &str) -> Stri
 #[test]
 fn the_higher_source_wins_and_is_named() {
     let file = "[collect.door]\n\nahead_s_max = 1\n";
-    let env = [("TRIPLINE__COLLECT__DOOR__AHEAD_S_MAX", "2"), ("TRIPLINE_SERVER", "x"), ("OTHER", "")];
+    let env =
+        [("TRIPLINE__COLLECT__DOOR__AHEAD_S_MAX", "2"), ("TRIPLINE_SERVER", "x"), ("OTHER", "")];
     let flags = ["collect.door.ahead_s_max=3", "collect.door.ahead_s_max=4"];
     for (file, env, flags, expected) in [
         ("", &[][..], &[][..], "ahead_s_max = 60  # default"),
