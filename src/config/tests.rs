@@ -28,16 +28,17 @@ fn shown(file: &str, env: &[(&str, &str)], flags: &[&str], option: &str) -> Stri
 
 #[test]
 fn the_higher_source_wins_and_is_named() {
-    let file = "[collect]\n\nahead_s_max = 1\n";
-    let env = [("TRIPLINE__COLLECT__AHEAD_S_MAX", "2"), ("TRIPLINE_SERVER", "x"), ("OTHER", "")];
-    let flags = ["collect.ahead_s_max=3", "collect.ahead_s_max=4"];
+    let file = "[collect.door]\n\nahead_s_max = 1\n";
+    let env =
+        [("TRIPLINE__COLLECT__DOOR__AHEAD_S_MAX", "2"), ("TRIPLINE_SERVER", "x"), ("OTHER", "")];
+    let flags = ["collect.door.ahead_s_max=3", "collect.door.ahead_s_max=4"];
     for (file, env, flags, expected) in [
         ("", &[][..], &[][..], "ahead_s_max = 60  # default"),
         (file, &[], &[], "ahead_s_max = 1  # t.toml:3"),
-        (file, &env, &[], "ahead_s_max = 2  # env TRIPLINE__COLLECT__AHEAD_S_MAX"),
+        (file, &env, &[], "ahead_s_max = 2  # env TRIPLINE__COLLECT__DOOR__AHEAD_S_MAX"),
         (file, &env, &flags, "ahead_s_max = 4  # flag --set"),
     ] {
-        assert_eq!(shown(file, env, flags, "collect.ahead_s_max"), expected);
+        assert_eq!(shown(file, env, flags, "collect.door.ahead_s_max"), expected);
     }
 }
 
@@ -64,7 +65,7 @@ fn faults_name_the_place_what_was_expected_and_what_was_found() {
             "ahead_s_max = 1",
             None,
             None,
-            "t.toml:1: expected the name of an option, found ahead_s_max; the nearest is collect.ahead_s_max",
+            "t.toml:1: expected the name of an option, found ahead_s_max; the nearest is collect.door.ahead_s_max",
         ),
         (
             "\n[evaluat]\nflush_ms = 1",
@@ -118,7 +119,7 @@ fn faults_name_the_place_what_was_expected_and_what_was_found() {
             "[log]\nformat = \"xml\"",
             None,
             None,
-            "t.toml:2: log.format: unknown variant `xml`, expected `text` or `json`",
+            "t.toml:2: log.format: unknown variant `xml`, expected one of `auto`, `text`, `json`",
         ),
         (
             "[log]\nfilter = \"a=b=c\"",
@@ -127,16 +128,16 @@ fn faults_name_the_place_what_was_expected_and_what_was_found() {
             "t.toml:2: log.filter: expected a level or directives, found ",
         ),
         (
-            "[topics]\nticks_partitions = 0",
+            "[topics]\npartitions = 0",
             None,
             None,
-            "t.toml:2: topics.ticks_partitions: expected 1 to 1024, found 0",
+            "t.toml:2: topics.partitions: expected 1 to 1024, found 0",
         ),
         (
-            "[topics]\nticks_partitions = 9_999_999_999",
+            "[topics]\npartitions = 9_999_999_999",
             None,
             None,
-            "t.toml:2: topics.ticks_partitions: invalid value: integer `9999999999`, expected u32",
+            "t.toml:2: topics.partitions: invalid value: integer `9999999999`, expected u32",
         ),
         ("[log", None, None, "t.toml:1: expected TOML, found: "),
         ("[log]\n[log]\n", None, None, "t.toml:2: expected TOML, found: "),
@@ -174,7 +175,7 @@ fn faults_name_the_place_what_was_expected_and_what_was_found() {
             "",
             Some(("TRIPLINE__LOG__FORMAT", "xml")),
             None,
-            "env TRIPLINE__LOG__FORMAT: log.format: unknown variant `xml`, expected `text` or `json`",
+            "env TRIPLINE__LOG__FORMAT: log.format: unknown variant `xml`, expected one of `auto`, `text`, `json`",
         ),
         (
             "",
@@ -185,8 +186,8 @@ fn faults_name_the_place_what_was_expected_and_what_was_found() {
         (
             "",
             None,
-            Some("collect.ahead_s_max="),
-            "flag --set: collect.ahead_s_max: expected a whole number, 0 or more, found \"\"",
+            Some("collect.door.ahead_s_max="),
+            "flag --set: collect.door.ahead_s_max: expected a whole number, 0 or more, found \"\"",
         ),
         ("", None, Some("data.dir="), "flag --set: data.dir: expected a folder, found no text"),
     ] {
@@ -231,9 +232,7 @@ fn text_is_taken_from_a_file_and_not_from_two_places_at_once() {
 #[test]
 fn the_defaults_list_every_option_of_every_struct() {
     let (_, schema) = merge(DEFAULTS, &Sources::default()).unwrap();
-    let tables = schema.options.iter().filter_map(|entry| entry.path.rsplit_once('.'));
-    let tables: std::collections::BTreeSet<&str> = tables.map(|(table, _)| table).collect();
-    for table in tables {
+    for table in &schema.tables {
         // An unknown option makes serde list those that the struct has.
         let defaults = format!("{DEFAULTS}\n[{table}.zzz]\nzzz = 1\n");
         let (values, schema) = merge(&defaults, &Sources::default()).unwrap();
@@ -247,4 +246,25 @@ fn the_defaults_list_every_option_of_every_struct() {
             assert!(is_listed, "config/default.toml lacks {path}");
         }
     }
+}
+
+#[test]
+fn the_defaults_are_those_of_the_structs() {
+    let settings = load(&sources(&TempDir::new().unwrap(), None, &[], &[])).unwrap().settings;
+    assert_eq!(settings.broker, Default::default());
+    assert_eq!(settings.store, Default::default());
+    assert_eq!(settings.cache, Default::default());
+    assert_eq!(settings.deliver, Default::default());
+    assert_eq!(settings.mail.smtp, Default::default());
+    assert_eq!(settings.legacy, Default::default());
+    assert_eq!(settings.server, Default::default());
+}
+
+#[test]
+fn passwords_are_not_shown() {
+    let dir = TempDir::new().unwrap();
+    let flags = ["mail.mailer=smtp://ann:secret@localhost:25"];
+    let loaded = load(&sources(&dir, None, &[], &flags)).unwrap();
+    let line = "mailer = \"smtp://ann:(redacted)@localhost:25\"  # flag --set";
+    assert!(loaded.show().contains(line), "{}", loaded.show());
 }

@@ -30,7 +30,8 @@ pub struct ServerOptions {
     pub board: BoardOptions,
     /// Reading the topics.
     pub tail: TailOptions,
-    /// The original's API.
+    /// The original's API. In the settings it is a table of its own.
+    #[serde(skip)]
     pub legacy: LegacyOptions,
 }
 

@@ -19,7 +19,8 @@ use crate::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC, decode_alert, decode_ti
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TailOptions {
-    /// Partitions that a topic gets if it is missing.
+    /// Partitions that a topic gets if it is missing. In the settings they are the topics'.
+    #[serde(skip)]
     pub partitions: u32,
     /// Bytes read at a time, about.
     pub read_bytes_max: usize,

@@ -8,8 +8,7 @@ use serde::Deserialize;
 
 /// `smtp://USER:PASSWORD@HOST:PORT`, or `smtps://` for TLS from the first byte. User and
 /// password are percent-encoded and may be missing; the port is 587, or 465 for `smtps`.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SmtpUrl {
     /// Whether the scheme is `smtps`.
     pub tls: bool,
@@ -93,14 +92,6 @@ fn decode(text: &str) -> Result<String, SmtpUrlError> {
     Ok(text)
 }
 
-impl TryFrom<String> for SmtpUrl {
-    type Error = SmtpUrlError;
-
-    fn try_from(text: String) -> Result<Self, SmtpUrlError> {
-        text.parse()
-    }
-}
-
 impl fmt::Display for SmtpUrl {
     /// Without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,7 +132,8 @@ pub enum TlsPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SmtpOptions {
-    /// The server.
+    /// The server. In the settings it is what names the mailer.
+    #[serde(skip)]
     pub url: SmtpUrl,
     /// Whom mails are from, such as `Tripline <alerts@example.com>`; by default the URL's user if
     /// that is an address, else `tripline@localhost`. Its domain is that of every Message-ID.
@@ -234,9 +226,9 @@ mod tests {
 
     #[test]
     fn options_are_read_with_defaults_and_unknown_ones_refused() {
-        let text = r#"{"url":"smtp://h","tls":"required","idle_s":5}"#;
+        let text = r#"{"tls":"required","idle_s":5}"#;
         let options: SmtpOptions = serde_json::from_str(text).unwrap();
-        let expected = SmtpOptions::new("smtp://h".parse().unwrap());
+        let expected = SmtpOptions::default();
         assert_eq!(options, SmtpOptions { tls: Some(TlsPolicy::Required), idle_s: 5, ..expected });
         assert!(serde_json::from_str::<SmtpOptions>(r#"{"host":"h"}"#).is_err());
     }
