@@ -4,7 +4,9 @@ mod account;
 mod alerts;
 mod client;
 mod completions;
+mod demo;
 mod failure;
+mod host;
 mod operator;
 mod output;
 mod password;
@@ -47,8 +49,11 @@ Exit status: 0 done, 1 failed, 2 wrong usage or input.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    // Without a client.
+    // Of the host.
+    Demo(demo::Demo),
     Serve(serve::Serve),
+    User(host::User),
+    Mail(host::MailCommand),
     Replay(replay::Replay),
     Config(settings::ConfigCommand),
     Completions(completions::Completions),
@@ -78,7 +83,10 @@ enum Command {
 pub fn main() -> ExitCode {
     let Cli { client, command } = Cli::parse();
     match command {
+        Command::Demo(command) => command.run(),
         Command::Serve(command) => command.run(),
+        Command::User(command) => ask(command.run()),
+        Command::Mail(command) => ask(command.run()),
         Command::Replay(command) => command.run(),
         Command::Config(command) => done(command.run()),
         Command::Completions(command) => done(command.run()),
