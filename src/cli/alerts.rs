@@ -218,7 +218,9 @@ impl Follower {
             // The newest one marks where to stop looking after a pause.
             Some(0) => {
                 let newest = list(&self.client, 1, |_| false).await?;
-                self.seen.extend(newest.into_iter().map(|alert| alert.id));
+                for alert in newest {
+                    self.seen.insert(alert.id);
+                }
                 Vec::new()
             }
             Some(limit) => list(&self.client, limit, |_| false).await?,

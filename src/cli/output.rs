@@ -96,7 +96,10 @@ impl Output {
         }
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(R::COLUMNS.to_vec());
-        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+        // Some terminals do not know their width and say that it is 0.
+        if table.width().is_some_and(|width| width > 0) {
+            table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+        }
         if self.colour {
             table.enforce_styling();
         }
