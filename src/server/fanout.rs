@@ -242,6 +242,7 @@ mod tests {
         let gone = Fault::Unavailable("gone".to_owned());
         fanout.end_all(&gone);
         assert_eq!(fourth.next().await, Some(Err(gone)));
+        drop(fourth);
         assert!(open(2).is_ok());
     }
 }

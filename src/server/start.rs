@@ -76,13 +76,8 @@ impl Server {
         let sessions = Arc::clone(&services.sessions);
         let stop = shutdown.clone();
         helpers.spawn(async move { sessions.watch_store(stop).await });
-        let tail = Tail {
-            broker: ports.broker,
-            board: Arc::clone(&services.board),
-            clock: ports.clock,
-            health: ports.health,
-            options: options.tail,
-        };
+        let board = Arc::clone(&services.board);
+        let tail = Tail::new(options.tail, ports.broker, board, ports.clock, ports.health);
         helpers.spawn(tail.run(shutdown.clone()));
         helpers.close();
 

@@ -35,48 +35,58 @@ impl Default for TailOptions {
 }
 
 /// Reads the topics of ticks and alerts from their ends.
-#[derive(Clone)]
 pub struct Tail {
-    /// The log.
-    pub broker: Arc<dyn Broker>,
-    /// What is told.
-    pub board: Arc<Board>,
-    /// Time, for the pauses between attempts.
-    pub clock: Arc<dyn Clock>,
-    /// Where it is said whether the topics can be read.
-    pub health: Health,
-    /// How to read.
-    pub options: TailOptions,
+    broker: Arc<dyn Broker>,
+    board: Arc<Board>,
+    clock: Arc<dyn Clock>,
+    health: Health,
+    topics: [(&'static str, Handle); 2],
+    options: TailOptions,
 }
 
 impl Tail {
+    /// A tail that tells `board`, and is not ready until it knows where it begins everywhere.
+    pub fn new(
+        options: TailOptions,
+        broker: Arc<dyn Broker>,
+        board: Arc<Board>,
+        clock: Arc<dyn Clock>,
+        health: Health,
+    ) -> Self {
+        let topics = [TICKS_TOPIC, ALERTS_TOPIC];
+        let topics = topics.map(|topic| (topic, health.component(&format!("tail of {topic}"))));
+        Self { broker, board, clock, health, topics, options }
+    }
+
     /// Reads both topics until it is told to stop.
     pub async fn run(self, shutdown: CancellationToken) {
-        let topics = [TICKS_TOPIC, ALERTS_TOPIC];
-        let tails = join_all(topics.map(|topic| self.topic(topic)));
+        let tails = join_all(self.topics.iter().map(|(topic, handle)| self.topic(topic, handle)));
         tokio::select! {
             () = shutdown.cancelled() => {}
             _ = tails => {}
         }
     }
 
-    async fn topic(&self, topic: &'static str) {
-        let health = self.health.component(&format!("tail of {topic}"));
+    async fn topic(&self, topic: &'static str, handle: &Handle) {
         let partitions = loop {
             match self.broker.create_topic(topic, self.options.partitions).await {
                 Ok(partitions) => break partitions,
-                Err(BrokerError::Closed) => return health.not_ready("the broker is closed"),
-                Err(error) => self.pause(&health, &error).await,
+                Err(BrokerError::Closed) => return handle.not_ready("the broker is closed"),
+                Err(error) => self.pause(handle, &error).await,
             }
         };
-        health.ready();
-        let partitions =
-            (0..partitions).map(|partition| self.partition(topic, Partition(partition)));
-        join_all(partitions).await;
+        let tails: Vec<_> = (0..partitions)
+            .map(|partition| {
+                let health = self.health.component(&format!("tail of {topic}/{partition}"));
+                self.partition(topic, Partition(partition), health)
+            })
+            .collect();
+        // Not before its partitions are entered, which are not ready yet.
+        handle.ready();
+        join_all(tails).await;
     }
 
-    async fn partition(&self, topic: &'static str, partition: Partition) {
-        let health = self.health.component(&format!("tail of {topic}/{partition}"));
+    async fn partition(&self, topic: &'static str, partition: Partition, health: Handle) {
         let mut at = None;
         loop {
             match self.next(topic, partition, &mut at, &health).await {

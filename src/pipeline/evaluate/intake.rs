@@ -21,12 +21,19 @@ pub(super) struct Intake {
     clock: Arc<dyn Clock>,
     options: EvaluateOptions,
     partition: Partition,
-    /// Woken when there may be changes; holds one wake-up while nobody waits.
-    changed: Arc<Wake>,
+    changes: Arc<Changes>,
     look_for_changes: bool,
     /// When the first record since the last flush was yielded.
     unflushed_since: Option<Timestamp>,
     _watcher: DropGuard,
+}
+
+/// Between the intake and the task that waits for changes; each holds one wake-up while nobody
+/// waits for it.
+#[derive(Default)]
+struct Changes {
+    found: Wake,
+    looked: Wake,
 }
 
 impl Intake {
@@ -37,16 +44,16 @@ impl Intake {
         options: EvaluateOptions,
         partition: Partition,
     ) -> Self {
-        let changed = Arc::new(Wake::new());
+        let changes = Arc::<Changes>::default();
         let stop = CancellationToken::new();
-        tokio::spawn(watch_changes(store.clone(), partition, changed.clone(), stop.clone()));
+        tokio::spawn(watch_changes(store.clone(), partition, changes.clone(), stop.clone()));
         Self {
             log,
             store,
             clock,
             options,
             partition,
-            changed,
+            changes,
             look_for_changes: true,
             unflushed_since: None,
             _watcher: stop.drop_guard(),
@@ -62,6 +69,7 @@ impl Intake {
     async fn take_changes(&mut self, batch: &mut Vec<Input>) -> Result<(), StageError> {
         let limit = self.options.changes_max;
         let changes = self.store.changes(self.partition, limit).await?;
+        self.changes.looked.notify_one();
         // A full page: there may be more, once these are committed.
         self.look_for_changes = changes.len() >= limit as usize;
         let now = self.clock.now();
@@ -70,17 +78,19 @@ impl Intake {
     }
 }
 
-/// Waits for changes without a pause, so that none is missed while records are read.
+/// Waits for changes without a pause, so that none is missed while records are read; after each
+/// find it waits until the intake has looked.
 async fn watch_changes(
     store: Arc<dyn EvaluateStore>,
     partition: Partition,
-    changed: Arc<Wake>,
+    changes: Arc<Changes>,
     stop: CancellationToken,
 ) {
     let watch = async {
         loop {
             store.changed(partition).await;
-            changed.notify_one();
+            changes.found.notify_one();
+            changes.looked.notified().await;
         }
     };
     stop.run_until_cancelled(watch).await;
@@ -109,7 +119,7 @@ impl Source for Intake {
             }
             tokio::select! {
                 waited = self.log.wait() => waited?,
-                () = self.changed.notified() => self.look_for_changes = true,
+                () = self.changes.found.notified() => self.look_for_changes = true,
                 () = self.clock.sleep(flush_in.unwrap_or_default()), if flush_in.is_some() => {}
             }
         }

@@ -1,0 +1,177 @@
+//! Accounts of `tripline.v1`: tokens, passwords, throttling, roles.
+
+use std::time::Duration;
+
+use tonic::{Code, Request};
+use tripline::proto::v1;
+use tripline::proto::v1::accounts_client::AccountsClient;
+use tripline::proto::v1::feed_client::FeedClient;
+use tripline::proto::v1::operator_client::OperatorClient;
+use tripline::server::store::{AccountStore, Role};
+
+use super::fixture::*;
+
+fn who() -> v1::WhoAmIRequest {
+    v1::WhoAmIRequest {}
+}
+
+#[tokio::test]
+async fn a_token_is_needed_and_lives_its_time() {
+    let node = World::new().node(|options| options.sessions.lifetime_s = 3_600).await;
+    let mut client = AccountsClient::new(node.connect().await);
+    let register =
+        v1::RegisterRequest { email: "Ann@example.com".to_owned(), password: "secret".to_owned() };
+    client.register(register.clone()).await.unwrap();
+    let status = client.register(register).await.unwrap_err();
+    assert_eq!(status.code(), Code::AlreadyExists);
+    let token = login(&mut client, "ann@example.com", "secret").await.unwrap();
+    assert!(token.starts_with("tl_") && token.len() == 67, "{token}");
+
+    let me = client.who_am_i(with(&token, who())).await.unwrap().into_inner();
+    assert_eq!((me.email.as_str(), me.role()), ("Ann@example.com", v1::Role::User));
+    assert_eq!(me.expires, "2026-01-01T13:00:00Z");
+    for bearer in ["", "Bearer", "Bearer ", "Basic x", "Bearer tl_00", &token] {
+        let mut request = Request::new(who());
+        set(&mut request, "authorization", bearer);
+        let status = client.who_am_i(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated, "{bearer:?}");
+        assert!(status.message().contains("log in"), "{status:?}");
+    }
+    let status = client.who_am_i(who()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    node.world.clock.advance(Duration::from_secs(3_599));
+    assert!(client.who_am_i(with(&token, who())).await.is_ok());
+    node.world.clock.advance(Duration::from_secs(1));
+    assert!(client.who_am_i(with(&token, who())).await.is_err());
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_dead_at_once() {
+    let node = Node::start().await;
+    let mut client = AccountsClient::new(node.connect().await);
+    let ann = "ann@example.com";
+    let first = node.login(ann, Role::User).await;
+    let [second, third] = [
+        login(&mut client, ann, "secret").await.unwrap(),
+        login(&mut client, ann, "secret").await.unwrap(),
+    ];
+    let mut alive = async |token: &str| client.who_am_i(with(token, who())).await.is_ok();
+    assert!(alive(&first).await && alive(&second).await && alive(&third).await);
+    let mut client = AccountsClient::new(node.connect().await);
+    client.logout(with(&first, v1::LogoutRequest {})).await.unwrap();
+    client.logout(with(&first, v1::LogoutRequest {})).await.unwrap();
+    assert!(!alive(&first).await && alive(&second).await);
+
+    let change = |old: &str, new: &str| {
+        let (old_password, new_password) = (old.to_owned(), new.to_owned());
+        with(&second, v1::ChangePasswordRequest { old_password, new_password })
+    };
+    let status = client.change_password(change("wrong", "next")).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(status.message().starts_with("old_password: expected"), "{status:?}");
+    let status = client.change_password(change("secret", "")).await.unwrap_err();
+    assert!(status.message().starts_with("new_password: expected 1 to 1024"), "{status:?}");
+    client.change_password(change("secret", "next")).await.unwrap();
+    assert!(alive(&second).await && !alive(&third).await);
+    assert!(login(&mut client, ann, "secret").await.is_err());
+    let fourth = login(&mut client, ann, "next").await.unwrap();
+
+    let delete = |password: &str| {
+        let password = password.to_owned();
+        with(&fourth, v1::DeleteAccountRequest { password })
+    };
+    let status = client.delete_account(delete("secret")).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    client.delete_account(delete("next")).await.unwrap();
+    assert!(!alive(&second).await && !alive(&fourth).await);
+    let status = login(&mut client, ann, "next").await.unwrap_err();
+    let unknown = login(&mut client, "nobody@example.com", "next").await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (unknown.code(), unknown.message()));
+    assert_eq!(node.metric("login_failures_total"), 3.0);
+}
+
+#[tokio::test]
+async fn what_another_process_changes_is_noticed() {
+    let node = Node::start().await;
+    let token = node.login("ann@example.com", Role::User).await;
+    let mut client = AccountsClient::new(node.connect().await);
+    let other = node.world.store().await;
+    let ann = "ann@example.com".parse().unwrap();
+    assert!(client.who_am_i(with(&token, who())).await.is_ok());
+    other.put_account(&ann, Some(Role::Operator), None).await.unwrap();
+    within(async {
+        loop {
+            node.world.clock.advance(Duration::from_millis(500));
+            let me = client.who_am_i(with(&token, who())).await.unwrap().into_inner();
+            if me.role() == v1::Role::Operator {
+                break;
+            }
+        }
+    })
+    .await;
+    // Another password revokes the tokens.
+    other.put_account(&ann, None, Some("$argon2id$none")).await.unwrap();
+    within(async {
+        while client.who_am_i(with(&token, who())).await.is_ok() {
+            node.world.clock.advance(Duration::from_millis(500));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn failed_logins_are_throttled_per_account_and_per_peer() {
+    let node = World::new()
+        .node(|options| {
+            options.throttle.account_burst = 2;
+            options.throttle.peer_burst = 4;
+        })
+        .await;
+    let ann = "ann@example.com";
+    node.login(ann, Role::User).await;
+    let mut client = AccountsClient::new(node.connect().await);
+    for (email, password, code) in [
+        (ann, "wrong", Code::Unauthenticated),
+        (ann, "secret", Code::Ok),
+        ("ANN@example.com", "wrong", Code::Unauthenticated),
+        (ann, "secret", Code::ResourceExhausted),
+        ("bob@example.com", "wrong", Code::Unauthenticated),
+        ("cid@example.com", "wrong", Code::Unauthenticated),
+        ("dan@example.com", "wrong", Code::ResourceExhausted),
+    ] {
+        let found = login(&mut client, email, password).await;
+        let found = found.err().map_or(Code::Ok, |status| status.code());
+        assert_eq!(found, code, "{email} {password}");
+    }
+    assert_eq!(node.metric("login_failures_total"), 6.0);
+    node.world.clock.advance(Duration::from_secs(30));
+    assert!(login(&mut client, ann, "secret").await.is_ok());
+}
+
+#[tokio::test]
+async fn roles_are_checked() {
+    let node = Node::start().await;
+    let channel = node.connect().await;
+    for (role, feeds, operates) in [
+        (Role::User, Code::PermissionDenied, Code::PermissionDenied),
+        (Role::Feeder, Code::Ok, Code::PermissionDenied),
+        (Role::Operator, Code::Ok, Code::Ok),
+    ] {
+        let token = node.login(&format!("{role:?}@example.com"), role).await;
+        let mut feed = FeedClient::new(channel.clone());
+        let batches = futures::stream::iter([v1::PushTicksRequest::default()]);
+        let found = feed.push_ticks(with(&token, batches)).await;
+        assert_eq!(found.err().map_or(Code::Ok, |status| status.code()), feeds, "{role:?}");
+        let mut operator = OperatorClient::new(channel.clone());
+        let list = v1::ListDeadLettersRequest::default();
+        let found = operator.list_dead_letters(with(&token, list)).await;
+        assert_eq!(found.err().map_or(Code::Ok, |status| status.code()), operates, "{role:?}");
+        let reset = v1::ResetSymbolRequest { symbol: "AAPL".to_owned() };
+        let status = operator.reset_symbol(with_id(&token, "r1", reset)).await.unwrap_err();
+        let expected = if operates == Code::Ok { Code::NotFound } else { operates };
+        assert_eq!(status.code(), expected, "{role:?}: {status:?}");
+        let retry = v1::RetryDeadLetterRequest { id: "record-1".to_owned() };
+        let status = operator.retry_dead_letter(with(&token, retry)).await.unwrap_err();
+        assert_eq!(status.code(), expected, "{role:?}: {status:?}");
+    }
+}

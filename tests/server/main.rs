@@ -1,0 +1,10 @@
+//! The server node over real sockets, on the embedded store and a broker in memory.
+#![allow(clippy::unwrap_used)]
+
+mod accounts;
+mod at_most_once;
+mod fields;
+mod fixture;
+mod legacy;
+mod operations;
+mod streams;
