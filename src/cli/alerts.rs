@@ -218,9 +218,7 @@ impl Follower {
             // The newest one marks where to stop looking after a pause.
             Some(0) => {
                 let newest = list(&self.client, 1, |_| false).await?;
-                for alert in newest {
-                    self.seen.insert(alert.id);
-                }
+                newest.into_iter().for_each(|alert| self.seen.insert(alert.id));
                 Vec::new()
             }
             Some(limit) => list(&self.client, limit, |_| false).await?,

@@ -3,11 +3,14 @@
 use std::env;
 use std::io::{self, IsTerminal, Write};
 
-use comfy_table::{CellAlignment, Color, Table, presets};
+use comfy_table::{CellAlignment, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::failure::Failure;
 use crate::model::Timestamp;
+
+/// Columns of a terminal below which breaking cells into lines helps nobody; some say 0.
+const WIDTH_MIN: u16 = 60;
 
 /// How to print.
 #[derive(Clone, Copy, Debug)]
@@ -96,9 +99,8 @@ impl Output {
         }
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(R::COLUMNS.to_vec());
-        // Some terminals do not know their width and say that it is 0.
-        if table.width().is_some_and(|width| width > 0) {
-            table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+        if table.width().is_some_and(|width| width >= WIDTH_MIN) {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
         }
         if self.colour {
             table.enforce_styling();
