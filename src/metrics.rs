@@ -290,9 +290,9 @@ impl Metrics {
             drop(self.records_in.get_or_create(&Stage { stage }));
             drop(self.records_out.get_or_create(&Stage { stage }));
             drop(self.stage_seconds.get_or_create(&Stage { stage }));
-            drop(self.queue_depth.get_or_create(&Stage { stage }));
             drop(self.retries.get_or_create(&Stage { stage }));
         }
+        drop(self.queue_depth.get_or_create(&Stage { stage: "deliver" }));
         for reason in ["future", "currency", "price", "symbol", "unknown"] {
             drop(self.ticks_refused.get_or_create(&Reason { reason }));
         }

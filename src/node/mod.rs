@@ -7,7 +7,6 @@ mod collector;
 mod embedded;
 mod evaluator;
 mod graph;
-mod lag;
 mod notifier;
 mod roles;
 mod supervise;

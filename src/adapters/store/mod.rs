@@ -3,7 +3,4 @@
 mod error;
 pub mod sqlite;
 
-/// The topic of ticks.
-pub const TICKS_TOPIC: &str = "to-alert-system";
-/// The topic of alerts.
-pub const ALERTS_TOPIC: &str = "to-notifier";
+pub use crate::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
