@@ -198,7 +198,7 @@ impl Graph {
         Ok(starting.finish(addresses))
     }
 
-    /// Waits until every node is ready, or one has failed for good.
+    /// Waits until every node is ready, which one that failed for good never is.
     pub async fn ready(&self) {
         let mut changes = self.health.changes();
         while !self.health.is_ready() {

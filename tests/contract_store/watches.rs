@@ -78,6 +78,9 @@ pub(crate) async fn changes_are_seen_until_they_are_applied(f: &Fixture) {
     apply(f, fence, &seen[..1]).await;
     assert_eq!(f.evaluate.changes(ZERO, 9).await.unwrap(), seen[1..]);
     apply(f, fence, &seen[1..]).await;
+    f.hands.run(format!("DELETE FROM watches WHERE id = {}", watch.id)).await;
+    f.hands.change(symbol, Some(watch.id)).await;
+    apply(f, fence, &f.evaluate.changes(ZERO, 9).await.unwrap()).await;
     assert_eq!(f.evaluate.changes(ZERO, 9).await.unwrap(), []);
     let recorded = f
         .hands
@@ -88,7 +91,11 @@ pub(crate) async fn changes_are_seen_until_they_are_applied(f: &Fixture) {
         .await;
     assert_eq!(
         recorded,
-        [format!("{symbol} {} 1 5 1000000", watch.id), format!("{symbol} - - 5 1000000")]
+        [
+            format!("{symbol} {} 1 5 1000000", watch.id),
+            format!("{symbol} - - 5 1000000"),
+            format!("{symbol} {} - 5 1000000", watch.id),
+        ]
     );
 }
 

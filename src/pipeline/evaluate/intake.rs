@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use tokio::sync::Notify as Wake;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -102,6 +103,10 @@ impl Source for Intake {
 
     async fn next(&mut self, batch: &mut Vec<Input>) -> Result<Flow, StageError> {
         loop {
+            // Asked before every read: a change does not wait for the end of a long log.
+            if self.changes.found.notified().now_or_never().is_some() {
+                self.look_for_changes = true;
+            }
             if self.look_for_changes {
                 self.take_changes(batch).await?;
             }

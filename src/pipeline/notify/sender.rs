@@ -17,6 +17,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::failpoint;
 use crate::metrics::{Metrics, Peer, Stage};
 use crate::model::Timestamp;
 use crate::pipeline::breaker::{Breaker, BreakerState};
@@ -217,6 +218,9 @@ impl Sender {
         let (store, claimant) = (Arc::clone(&self.ports.store), self.claimant.clone());
         let settle = async move {
             let result = store.settle(&claimant, &batch).await;
+            if result.is_ok() {
+                failpoint::hit("deliver/after-settle");
+            }
             (batch, result)
         };
         self.settling = Some(settle.boxed());
@@ -285,8 +289,12 @@ fn attempt(
     let (mailer, clock) = (Arc::clone(&ports.mailer), Arc::clone(&ports.clock));
     let mail = compose(&delivery.alert, &delivery.email);
     let task = AbortOnDropHandle::new(tokio::spawn(async move {
+        failpoint::hit("deliver/before-send");
         tokio::select! {
-            result = mailer.send(&mail) => result,
+            result = mailer.send(&mail) => {
+                failpoint::hit("deliver/after-send");
+                result
+            }
             () = clock.sleep(timeout) => {
                 Err(MailError::Unreachable(format!("no answer within {} ms", timeout.as_millis())))
             }

@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::bulk::Bulk;
 use super::requests::{add_record, find_record};
 use super::{SqliteStore, rows};
+use crate::failpoint;
 use crate::model::{Email, UserId, WatchSpec};
 use crate::pipeline::store::StoreError;
 use crate::server::store::{
@@ -86,7 +87,9 @@ impl SqliteStore {
             Some(request) => add_record(&mut tx, request, reply, now_ms).await?,
             None => Recorded { fingerprint: [0; 32], reply },
         };
+        failpoint::hit("command/before-commit");
         tx.commit().await?;
+        failpoint::hit("command/after-commit");
         self.notify_changes();
         Ok(recorded)
     }

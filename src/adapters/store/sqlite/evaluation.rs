@@ -174,21 +174,22 @@ async fn record_applied(
     const RECORD: Bulk = Bulk {
         head: "INSERT INTO applied_changes \
                (id, symbol, watch_id, version, after_ms, applied_ms) VALUES",
-        row: "(?, ?, ?, ?, ?, ?)",
+        row: "(?, ?, (SELECT watch_id FROM changes WHERE id = ?), ?, ?, ?)",
         tail: "ON CONFLICT (id) DO NOTHING",
     };
     let gone: Vec<_> = applied.iter().filter(|change| change.watch.is_none()).collect();
     FORGET.execute(tx, &gone, |query, change| query.bind(signed(change.id.0))).await?;
-    REMOVE.execute(tx, applied, |query, change| query.bind(signed(change.id.0))).await?;
+    // Before the changes go: they know the watch of a removal as well.
     RECORD
         .execute(tx, applied, |query, change| {
             query
                 .bind(signed(change.id.0))
                 .bind(change.symbol.as_str())
-                .bind(change.watch.map(|(watch, _)| signed(watch.0)))
+                .bind(signed(change.id.0))
                 .bind(change.watch.map(|(_, version)| version.0))
                 .bind(change.after.map(Timestamp::millis))
                 .bind(now.millis())
         })
-        .await
+        .await?;
+    REMOVE.execute(tx, applied, |query, change| query.bind(signed(change.id.0))).await
 }
