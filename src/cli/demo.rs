@@ -261,7 +261,8 @@ impl Live {
         );
         let mails = self.newest(|newest| newest.mails.clone());
         for (email, count) in &mails {
-            text += &format!("  {email:<18} {count:>4} mails\n");
+            let noun = if *count == 1 { "mail" } else { "mails" };
+            text += &format!("  {email:<18} {count:>4} {noun}\n");
         }
         let total: u64 = mails.values().sum();
         text += &format!("{total} mails are in {}\n", self.folder.join("mail").display());
