@@ -1,6 +1,6 @@
 //! The running graph as its users meet it: files in, mails out, over restarts; and how it says
 //! that it cannot go on.
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used)]
 
 #[path = "support/process.rs"]
 mod process;

@@ -134,6 +134,8 @@ pub enum LogFormat {
 
 /// The most partitions that a topic may have.
 const PARTITIONS_MAX: u32 = 1_024;
+/// No node appends more bytes at once; a log that takes less would stop the node for good.
+const APPEND_BYTES: usize = 600_000;
 
 impl Settings {
     /// The options that are against a rule of the whole program, and what is wrong with each.
@@ -154,6 +156,11 @@ impl Settings {
             if value == 0 {
                 faults.push((key, "expected at least 1, found 0".to_owned()));
             }
+        }
+        if self.broker.batch_bytes_max < APPEND_BYTES {
+            let found = self.broker.batch_bytes_max;
+            let cause = format!("expected at least {APPEND_BYTES}, found {found}");
+            faults.push(("broker.batch_bytes_max", cause));
         }
         if self.data.dir.as_os_str().is_empty() {
             faults.push(("data.dir", "expected a folder, found no text".to_owned()));

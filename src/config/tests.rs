@@ -139,6 +139,12 @@ fn faults_name_the_place_what_was_expected_and_what_was_found() {
             None,
             "t.toml:2: topics.partitions: invalid value: integer `9999999999`, expected u32",
         ),
+        (
+            "[broker]\nbatch_bytes_max = 1_000",
+            None,
+            None,
+            "t.toml:2: broker.batch_bytes_max: expected at least 600000, found 1000",
+        ),
         ("[log", None, None, "t.toml:1: expected TOML, found: "),
         ("[log]\n[log]\n", None, None, "t.toml:2: expected TOML, found: "),
         (

@@ -1,6 +1,6 @@
 //! The real binary as a child: started, asked, stopped, killed; and what it left in its folder.
-// Each test that shares this file uses a part of it.
-#![allow(dead_code)]
+// Each test that shares this file uses a part of it; the log of a failed one goes to its output.
+#![allow(dead_code, clippy::print_stderr)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -24,6 +24,10 @@ pub struct DoorOptions {
     pub ahead_s_max: u64,
 }
 
+/// Ticks in one append, so that a push of as many as are allowed stays below the bytes that a log
+/// takes at once. A record has at most 110 bytes.
+const APPENDED_MAX: usize = 5_000;
+
 /// Appends ticks to the ticks' topic.
 pub struct LogDoor {
     broker: Arc<dyn Broker>,
@@ -43,6 +47,20 @@ impl LogDoor {
         options: DoorOptions,
     ) -> Self {
         Self { broker, clock, metrics, partitions, options }
+    }
+
+    /// Appends records in order, in parts.
+    async fn append_all(
+        &self,
+        partition: Partition,
+        mut records: Vec<Record>,
+    ) -> Result<(), BrokerError> {
+        while !records.is_empty() {
+            let rest = records.split_off(records.len().min(APPENDED_MAX));
+            self.append(partition, records).await?;
+            records = rest;
+        }
+        Ok(())
     }
 
     async fn append(&self, partition: Partition, records: Vec<Record>) -> Result<(), BrokerError> {
@@ -85,8 +103,7 @@ impl Door for LogDoor {
         let appends = (0..)
             .map(Partition)
             .zip(batches)
-            .filter(|(_, records)| !records.is_empty())
-            .map(|(partition, records)| self.append(partition, records));
+            .map(|(partition, records)| self.append_all(partition, records));
         try_join_all(appends).await?;
         Ok(refusals)
     }

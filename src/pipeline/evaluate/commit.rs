@@ -68,6 +68,10 @@ impl StepJournal {
     }
 }
 
+/// Alerts in one append, so that a tick that tells however many watches stays below the bytes
+/// that a log takes at once. A record has at most 150 bytes.
+const APPENDED_MAX: usize = 1_000;
+
 /// Publishes committed alerts. What it publishes may repeat after a crash.
 pub(super) struct Publisher {
     pub(super) broker: Arc<dyn Broker>,
@@ -78,8 +82,18 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Appends alerts to the topic, those of one symbol in order.
+    /// Appends alerts, in the order of their numbers, to the topic. Called again after a failure,
+    /// it goes on after the last part that was published.
     pub(super) async fn publish(&self, alerts: &[NumberedAlert]) -> Result<(), StageError> {
+        let published = self.published.load(Ordering::Acquire);
+        let rest = &alerts[alerts.partition_point(|alert| alert.seq.0 <= published)..];
+        for part in rest.chunks(APPENDED_MAX) {
+            self.append(part).await?;
+        }
+        Ok(())
+    }
+
+    async fn append(&self, alerts: &[NumberedAlert]) -> Result<(), StageError> {
         let Some(last) = alerts.last() else { return Ok(()) };
         let now = self.clock.now();
         let mut batches = vec![Vec::new(); self.partitions.max(1) as usize];
