@@ -6,6 +6,8 @@ pub mod cli;
 pub mod config;
 pub mod csv_input;
 pub mod failpoint;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod metrics;
 pub mod model;

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use ::config::{Config, ConfigError as Cause, Map, Source as _, Value, ValueKind};
 
+use error::plain;
 pub use error::{ConfigError, ConfigErrors};
 pub use schema::DEFAULTS;
 use schema::Schema;
@@ -65,7 +66,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let faults = settings.check().into_iter().map(|(key, cause)| ConfigError::Refused {
         place: origin(&values, key),
         key: key.to_owned(),
-        cause,
+        cause: plain(&cause),
     });
     match faults.collect::<Vec<_>>() {
         faults if faults.is_empty() => Ok(Loaded { settings, values, schema }),
@@ -127,7 +128,7 @@ fn is_empty(kind: &ValueKind) -> bool {
 fn refused(cause: &Cause, values: &Values, schema: &Schema) -> ConfigError {
     let (Cause::Type { key, .. } | Cause::At { key, .. }) = cause else {
         let (place, key) = ("settings".to_owned(), String::new());
-        return ConfigError::Refused { place, key, cause: cause.to_string() };
+        return ConfigError::Refused { place, key, cause: plain(&cause.to_string()) };
     };
     let key = key.clone().unwrap_or_default();
     // The crate `config` does not say which values are valid; serde does, asked about this one.
@@ -139,7 +140,7 @@ fn refused(cause: &Cause, values: &Values, schema: &Schema) -> ConfigError {
     }
     let said = serde_json::from_value::<Settings>(json).err();
     let cause = said.map_or_else(|| cause.to_string(), |error| error.to_string());
-    ConfigError::Refused { place: origin(values, &key), key, cause }
+    ConfigError::Refused { place: origin(values, &key), key, cause: plain(&cause) }
 }
 
 fn put(settings: &mut serde_json::Value, path: &str, kind: &ValueKind) {

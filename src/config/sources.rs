@@ -10,7 +10,7 @@ use std::path::Path;
 use ::config::{ConfigError as Never, Map, Source, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
-use super::error::ConfigError;
+use super::error::{ConfigError, plain};
 use super::schema::{Entry, Kind, Named, Schema, in_order, join, line};
 
 /// Variables of the environment that are settings begin so.
@@ -230,11 +230,12 @@ impl Reader<'_> {
     }
 
     fn mistyped(&mut self, place: &Place, key: String, expected: String, found: String) {
-        let place = place.message.clone();
+        let (place, key) = (place.message.clone(), plain(&key));
         self.errors.push(ConfigError::Value { place, key, expected, found });
     }
 
     fn unknown(&mut self, place: String, what: &'static str, found: String, nearest: String) {
+        let found = plain(&found);
         self.errors.push(ConfigError::Unknown { place, what, found, nearest });
     }
 }

@@ -184,6 +184,24 @@ fn faults_name_the_place_what_was_expected_and_what_was_found() {
             "env TRIPLINE__LOG__FORMAT: log.format: unknown variant `xml`, expected one of `auto`, `text`, `json`",
         ),
         (
+            r#""log\u001b[2J\nx" = 1"#,
+            None,
+            None,
+            r"t.toml:1: expected the name of an option, found log\u{1b}[2J\nx; the nearest is ",
+        ),
+        (
+            "",
+            Some(("TRIPLINE__A\n", "1")),
+            None,
+            r"environment: expected the name of an option, found TRIPLINE__A\n; the nearest is ",
+        ),
+        (
+            "",
+            Some(("TRIPLINE__LOG__FORMAT", "\u{1b}[2J")),
+            None,
+            r"env TRIPLINE__LOG__FORMAT: log.format: unknown variant `\u{1b}[2J`, expected one of",
+        ),
+        (
             "",
             None,
             Some("log.fromat=json"),

@@ -3,7 +3,7 @@
 //! Its clients end a request at any status but DEADLINE_EXCEEDED and UNAVAILABLE, so that every
 //! refusal is OK with `success = false` and a message, and what may work later is UNAVAILABLE.
 
-mod answers;
+pub(crate) mod answers;
 mod conn;
 
 use std::future::Future;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::fault::Fault;
 use super::password::{PASSWORD_BYTES_MAX, Passwords};
 use super::store::{Account, AccountStore};
-use super::throttle::Throttle;
+use super::throttle::{Attempt, Throttle};
 use crate::model::Email;
 use crate::pipeline::clock::Clock;
 
@@ -31,7 +31,7 @@ impl Logins {
     }
 
     /// The account of an address, if the password is its own. Counts against the throttle of
-    /// the account and of the peer unless it is.
+    /// the account and of the peer if it is not.
     pub async fn verify(
         &self,
         email: &Email,
@@ -39,14 +39,12 @@ impl Logins {
         peer: Option<IpAddr>,
     ) -> Result<Account, Fault> {
         let attempt = self.throttle.attempt(email.folded(), peer, self.clock.now())?;
-        let result = self.judge(email, password).await;
-        match &result {
-            Ok(Some(_)) | Err(_) => self.throttle.forgive(&attempt),
-            Ok(None) => {}
+        let mut unjudged = Unjudged { throttle: &self.throttle, attempt: Some(attempt) };
+        if let Some(account) = self.judge(email, password).await? {
+            return Ok(account);
         }
-        result?.ok_or_else(|| {
-            Fault::Unauthenticated("the e-mail address or the password is wrong".to_owned())
-        })
+        unjudged.attempt = None;
+        Err(Fault::Unauthenticated("the e-mail address or the password is wrong".to_owned()))
     }
 
     async fn judge(&self, email: &Email, password: &str) -> Result<Option<Account>, Fault> {
@@ -58,5 +56,21 @@ impl Logins {
         let hash = account.as_ref().and_then(|account| account.password_hash.clone());
         let fits = self.passwords.verify(password.to_owned(), hash).await?;
         Ok(account.filter(|_| fits))
+    }
+}
+
+/// An attempt that does not count when this is dropped: it succeeded, was not judged, or its
+/// caller gave up first. The original's clients do that at each deadline, up to 20 times in a
+/// row, and would be throttled for the server's slowness.
+struct Unjudged<'a> {
+    throttle: &'a Throttle,
+    attempt: Option<Attempt>,
+}
+
+impl Drop for Unjudged<'_> {
+    fn drop(&mut self) {
+        if let Some(attempt) = &self.attempt {
+            self.throttle.forgive(attempt);
+        }
     }
 }

@@ -6,12 +6,12 @@
 pub mod board;
 pub mod cache;
 pub mod commands;
-mod deadline;
+pub(crate) mod deadline;
 pub mod fanout;
 pub mod fault;
 pub mod http;
 mod incoming;
-mod legacy;
+pub(crate) mod legacy;
 pub mod login;
 mod observe;
 mod options;
@@ -23,7 +23,7 @@ mod start;
 pub mod store;
 pub mod tail;
 pub mod throttle;
-mod v1;
+pub(crate) mod v1;
 
 use std::io;
 use std::net::SocketAddr;

@@ -249,3 +249,21 @@ async fn failed_logins_are_throttled_without_ending_the_request() {
         assert!(login("secret").await.success);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logins_given_up_at_their_deadline_are_not_failed_ones() {
+    let node = World::new().node(|options| options.throttle.account_burst = 2).await;
+    let mut client = node.legacy().await;
+    assert!(client.register_user(registration("ann@example.com")).await.unwrap().get_ref().success);
+    let login = || {
+        let (email, password) = ("ann@example.com".to_owned(), "secret".to_owned());
+        Request::new(um::UserLoginRequest { email, password })
+    };
+    for _ in 0..5 {
+        let mut hasty = login();
+        hasty.set_timeout(std::time::Duration::from_millis(1));
+        let _ = client.login_user(hasty).await;
+    }
+    // The clock stands still, so that nothing else gives the attempts back.
+    within(async { while !client.login_user(login()).await.unwrap().get_ref().success {} }).await;
+}

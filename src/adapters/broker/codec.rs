@@ -10,13 +10,13 @@ use crate::pipeline::broker::Record;
 
 /// What is not a record that [`encode`] made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// The length that says that there is no key.
 const NO_KEY: u32 = u32::MAX;
 
 /// The body of a batch.
-pub(super) fn encode(records: &[Record]) -> Bytes {
+pub(crate) fn encode(records: &[Record]) -> Bytes {
     let mut body =
         BytesMut::with_capacity(records.iter().map(|record| encoded_len(record) + 4).sum());
     for record in records {
@@ -42,7 +42,7 @@ pub(super) fn skip(body: &mut Bytes) -> Result<(), Malformed> {
 }
 
 /// Takes the next record off a body. Its parts share the body's memory.
-pub(super) fn decode(body: &mut Bytes) -> Result<Record, Malformed> {
+pub(crate) fn decode(body: &mut Bytes) -> Result<Record, Malformed> {
     let mut rest = take(body)?;
     let time = rest.try_get_i64_le().map_err(|_| Malformed)?;
     let time = Timestamp::from_millis(time).ok_or(Malformed)?;

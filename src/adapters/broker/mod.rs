@@ -3,7 +3,7 @@
 //! Both keep batches of encoded records and share the encoding, the reading and the bookkeeping.
 
 mod batch;
-mod codec;
+pub(crate) mod codec;
 pub mod memory;
 mod positions;
 pub mod sqlite;

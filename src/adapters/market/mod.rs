@@ -3,7 +3,7 @@
 mod replay;
 mod simulated;
 mod stopwatch;
-mod yahoo;
+pub(crate) mod yahoo;
 
 pub use replay::{Replay, ReplayOptions, Speed, SpeedError};
 pub use simulated::{Simulated, SimulatedError, SimulatedOptions, SimulatedStream};

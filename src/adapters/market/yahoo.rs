@@ -6,8 +6,8 @@
 //! reach a source that has failed meanwhile; the timeout is around one attempt, so that waiting
 //! costs none of its time.
 
-mod answer;
-mod fetch;
+pub(crate) mod answer;
+pub(crate) mod fetch;
 mod layers;
 mod options;
 #[cfg(test)]

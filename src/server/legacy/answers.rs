@@ -57,7 +57,7 @@ pub(super) fn refusal(field: &str, error: &dyn Display) -> Refusal {
 }
 
 /// A threshold: -1 for none, or the decimal that a float stands for.
-pub(super) fn read_threshold(field: &str, value: f32) -> Result<Threshold, Refusal> {
+pub(crate) fn read_threshold(field: &str, value: f32) -> Result<Threshold, Refusal> {
     if value.to_bits() == NONE.to_bits() {
         return Ok(None);
     }

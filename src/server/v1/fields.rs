@@ -60,7 +60,7 @@ pub(super) fn cooldown(seconds: u64) -> Result<u64, Refusal> {
 }
 
 /// What a new watch asks for.
-pub(super) fn watch_spec(request: &v1::CreateWatchRequest) -> Result<WatchSpec, Refusal> {
+pub(crate) fn watch_spec(request: &v1::CreateWatchRequest) -> Result<WatchSpec, Refusal> {
     let symbol = symbol(&request.symbol)?;
     let low: Option<Price> = optional("low", &request.low)?;
     let high: Option<Price> = optional("high", &request.high)?;
@@ -95,7 +95,7 @@ pub(super) fn page_size(found: u32) -> Result<u32, Refusal> {
 }
 
 /// Where a page begins.
-pub(super) fn page_token<T: FromStr>(text: &str) -> Result<Option<T>, Refusal> {
+pub(crate) fn page_token<T: FromStr>(text: &str) -> Result<Option<T>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -108,7 +108,7 @@ pub(super) fn page_token<T: FromStr>(text: &str) -> Result<Option<T>, Refusal> {
 }
 
 /// The id of a dead letter.
-pub(super) fn dead_letter_id(field: &str, text: &str) -> Result<DeadLetterId, Refusal> {
+pub(crate) fn dead_letter_id(field: &str, text: &str) -> Result<DeadLetterId, Refusal> {
     let number = |prefix| text.strip_prefix(prefix).and_then(|number| number.parse().ok());
     number("delivery-")
         .map(DeadLetterId::Delivery)
@@ -122,7 +122,7 @@ pub(super) fn dead_letter_id(field: &str, text: &str) -> Result<DeadLetterId, Re
 }
 
 /// A tick, or the kind and the reason of its refusal.
-pub(super) fn tick(input: &v1::TickInput) -> Result<Tick, (&'static str, String)> {
+pub(crate) fn tick(input: &v1::TickInput) -> Result<Tick, (&'static str, String)> {
     let as_kind = |kind| move |refusal: Refusal| (kind, refusal.to_string());
     Ok(Tick {
         symbol: symbol(&input.symbol).map_err(as_kind("symbol"))?,

@@ -4,11 +4,11 @@ mod accounts;
 mod alerts;
 mod auth;
 mod feed;
-mod fields;
+pub(crate) mod fields;
 mod operator;
 mod quotes;
 mod status;
-mod views;
+pub(crate) mod views;
 mod watches;
 
 use std::future::Future;

@@ -98,7 +98,7 @@ pub(super) fn alert_view(view: &AlertView) -> v1::Alert {
     alert(&view.alert, view.delivery)
 }
 
-pub(super) fn dead_letter_id(id: DeadLetterId) -> String {
+pub(crate) fn dead_letter_id(id: DeadLetterId) -> String {
     match id {
         DeadLetterId::Delivery(id) => format!("delivery-{id}"),
         DeadLetterId::Record(id) => format!("record-{id}"),

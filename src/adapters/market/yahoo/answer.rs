@@ -61,7 +61,7 @@ struct Bars {
 }
 
 /// The tick that an answer under a status of success states.
-pub(super) fn read(symbol: Symbol, body: &[u8]) -> Result<Tick, MarketError> {
+pub(crate) fn read(symbol: Symbol, body: &[u8]) -> Result<Tick, MarketError> {
     let answer: Answer = serde_json::from_slice(body).map_err(|error| no_json(body, &error))?;
     if let Some(fault) = answer.chart.error {
         return Err(refused(symbol, &fault));

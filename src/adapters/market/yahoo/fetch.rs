@@ -102,7 +102,7 @@ fn client(options: &YahooOptions) -> Result<Client, Box<dyn std::error::Error>> 
 }
 
 /// How long the source asks to be left alone: seconds, or until a date.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
