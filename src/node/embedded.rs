@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Feed, Graph, GraphOptions, Shared, StartError, Stores};
+use super::{Feed, Graph, GraphOptions, Role, Shared, StartError, Stores, create_topics};
 use crate::adapters::broker::sqlite::SqliteLog;
 use crate::adapters::cache::moka::MokaCache;
 use crate::adapters::clock::{SeededRandom, SystemClock};
@@ -14,10 +14,11 @@ use crate::adapters::store::sqlite::SqliteStore;
 use crate::config::Settings;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::model::{Email, WatchSpec};
-use crate::pipeline::broker::BrokerError;
+use crate::model::{Email, Offset, Partition, WatchSpec};
+use crate::pipeline::broker::{Broker, BrokerError};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::notify::Mailer;
+use crate::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
 use crate::pipeline::store::StoreError;
 use crate::server::secret::{SecretError, SecretKey};
 use crate::server::store::CommandStore;
@@ -154,6 +155,7 @@ impl Embedded {
         let cache = Arc::new(MokaCache::new(settings.cache, clock));
         let options = graph_options(settings);
         let stores = Stores::of(store.clone());
+        know_group(log.as_ref(), settings).await?;
         let graph = Graph::start(shared, stores, cache, secret, mailer, feed, options).await?;
         Ok(Self { graph, store, metrics, log, folder })
     }
@@ -166,6 +168,21 @@ impl Embedded {
         drop(self.folder);
         ended
     }
+}
+
+/// Makes the consumer group known for the topics whose consumer does not run in this process, so
+/// that retention spares what it has not read. At 0, because only a consumer knows its position.
+async fn know_group(log: &SqliteLog, settings: &Settings) -> Result<(), EmbedError> {
+    let (topics, roles) = (&settings.topics, &settings.graph.roles);
+    create_topics(log, topics.partitions).await.map_err(StartError::from)?;
+    for (role, topic) in [(Role::Evaluator, TICKS_TOPIC), (Role::Notifier, ALERTS_TOPIC)] {
+        if !roles.has(role) {
+            for partition in (0..topics.partitions).map(Partition) {
+                log.commit(&topics.group, topic, partition, Offset(0)).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The options of the nodes out of the settings.

@@ -211,13 +211,11 @@ impl Graph {
     /// Stops: what enters first, then what works on it. Returns whether all had ended within
     /// `patience`; what had not is cut off, as a crash would, and goes on at the next start.
     pub async fn stop(self, patience: Duration) -> bool {
+        let end = |tasks| tokio::time::timeout(patience / 2, futures::future::join_all(tasks));
         self.stop_entry.cancel();
-        let end = async {
-            futures::future::join_all(self.entry).await;
-            self.stop_rest.cancel();
-            futures::future::join_all(self.rest).await;
-        };
-        tokio::time::timeout(patience, end).await.is_ok()
+        let entry = end(self.entry).await.is_ok();
+        self.stop_rest.cancel();
+        end(self.rest).await.is_ok() && entry
     }
 }
 

@@ -2,10 +2,12 @@
 //! stop that partition, say so, and leave the others alone.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::{Handle, Health};
@@ -77,7 +79,10 @@ pub(super) async fn supervise<F, R>(
     R: Future<Output = Result<(), StageError>>,
 {
     for attempt in 0.. {
-        match start().await {
+        // A panic leaves nothing behind that anybody uses: the partition is taken over anew.
+        let end = AssertUnwindSafe(start()).catch_unwind().await;
+        let panicked = |_| Err(StageError::Permanent("it panicked: restart the process".into()));
+        match end.unwrap_or_else(panicked) {
             Ok(()) => return,
             Err(StageError::Permanent(reason)) => {
                 tracing::error!("{name} stops: {reason}");

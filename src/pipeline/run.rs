@@ -102,14 +102,17 @@ where
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), StageError> {
         let mut batch = Vec::new();
         let mut flow = Flow::More;
-        while flow == Flow::More {
-            flow = match self.next(&mut batch, &stop).await? {
-                Some(flow) => flow,
-                None => return Ok(()),
-            };
+        while flow == Flow::More || !batch.is_empty() {
+            if batch.is_empty() {
+                flow = match self.next(&mut batch, &stop).await? {
+                    Some(flow) => flow,
+                    None => return Ok(()),
+                };
+            } else if stop.is_cancelled() {
+                return Ok(());
+            }
             let mut out = E::Out::default();
             self.stages.evaluate.evaluate(&mut batch, &mut out);
-            batch.clear();
             self.stages.dedupe.dedupe(&mut out);
             let backoff = self.backoff.as_ref();
             let mut attempt = 0;

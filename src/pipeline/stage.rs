@@ -67,7 +67,8 @@ pub trait Evaluate<In>: Send {
     /// What comes of a batch.
     type Out: Default + Send;
 
-    /// Takes the whole of `batch` and adds what comes of it to `out`.
+    /// Takes records from the front of `batch` and adds what comes of them to `out`. It may leave
+    /// some, so that `out` stays bounded: they are evaluated next, before any others are read.
     fn evaluate(&mut self, batch: &mut Vec<In>, out: &mut Self::Out);
 }
 

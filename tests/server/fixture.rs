@@ -148,6 +148,7 @@ impl Node {
             group: "group1".to_owned(),
             alert_partitions: PARTITIONS,
             options: EvaluateOptions {
+                alerts_max: 10_000,
                 read_bytes_max: 1 << 20,
                 changes_max: 1_000,
                 // No tick waits for others: tests read what was committed.

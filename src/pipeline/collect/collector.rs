@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Door, MarketError, TickStream};
@@ -69,20 +71,27 @@ impl Evaluate<Tick> for Pass {
     }
 }
 
+/// After this long the same tick is passed on once more; the evaluator counts it as repeated.
+const REPEATS_AFTER: Duration = Duration::from_secs(600);
+
 /// Passes ticks on to the door.
 struct Enter {
     door: Arc<dyn Door>,
-    /// The times of the newest ticks that were accepted: a polled source repeats itself. Only a
-    /// saving, which starts empty and knows nothing of what was refused, so nothing is dropped
-    /// that was never accepted. `None` for a source whose ticks all pass.
-    accepted: Option<HashMap<Symbol, Timestamp>>,
+    /// The times of the newest ticks that were accepted, and when: a polled source repeats
+    /// itself. Only a saving, which starts empty, knows nothing of what the door refused, and
+    /// forgets after a while, so that a symbol that was reset gets its price again. `None` for a
+    /// source whose ticks all pass.
+    accepted: Option<HashMap<Symbol, (Timestamp, Instant)>>,
 }
 
 #[async_trait]
 impl Notify<Vec<Tick>> for Enter {
     async fn notify(&mut self, ticks: &mut Vec<Tick>) -> Result<(), StageError> {
-        if let Some(accepted) = &self.accepted {
-            ticks.retain(|tick| accepted.get(&tick.symbol).is_none_or(|last| tick.time > *last));
+        if let Some(accepted) = &mut self.accepted {
+            accepted.retain(|_, (_, at)| at.elapsed() < REPEATS_AFTER);
+            ticks.retain(|tick| {
+                accepted.get(&tick.symbol).is_none_or(|(last, _)| tick.time > *last)
+            });
         }
         if ticks.is_empty() {
             return Ok(());
@@ -94,7 +103,7 @@ impl Notify<Vec<Tick>> for Enter {
                     tracing::warn!(symbol = %tick.symbol, "a tick was refused: {reason}");
                 }
                 (None, Some(accepted)) => {
-                    accepted.insert(tick.symbol, tick.time);
+                    accepted.insert(tick.symbol, (tick.time, Instant::now()));
                 }
                 (None, None) => {}
             }

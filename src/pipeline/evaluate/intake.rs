@@ -6,11 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use tokio::sync::Notify as Wake;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::rules::Input;
 use super::{EvaluateOptions, EvaluateStore};
-use crate::model::{Partition, Timestamp};
+use crate::model::Partition;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::log_source::LogSource;
 use crate::pipeline::stage::{Flow, Source, StageError};
@@ -25,7 +26,7 @@ pub(super) struct Intake {
     changes: Arc<Changes>,
     look_for_changes: bool,
     /// When the first record since the last flush was yielded.
-    unflushed_since: Option<Timestamp>,
+    unflushed_since: Option<Instant>,
     _watcher: DropGuard,
 }
 
@@ -63,7 +64,8 @@ impl Intake {
 
     /// How long what was yielded may still go without a commit.
     fn flush_in(&self) -> Option<Duration> {
-        let waited = self.clock.now().since(self.unflushed_since?);
+        // Not the wall clock, which may be stepped back.
+        let waited = self.unflushed_since?.elapsed();
         Some(Duration::from_millis(self.options.flush_ms).saturating_sub(waited))
     }
 
@@ -112,7 +114,7 @@ impl Source for Intake {
             }
             // After a full page of changes, the rest of them comes before any record.
             if !self.look_for_changes && self.log.take(batch, Input::Record).await? > 0 {
-                self.unflushed_since.get_or_insert_with(|| self.clock.now());
+                self.unflushed_since.get_or_insert_with(Instant::now);
             }
             let flush_in = self.flush_in();
             if flush_in.is_some_and(|left| left.is_zero()) {

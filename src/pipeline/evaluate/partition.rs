@@ -33,6 +33,8 @@ pub struct EvaluateOptions {
     pub flush_ms: u64,
     /// Symbols or watches loaded in one transaction.
     pub load_rows: u32,
+    /// Alerts made in one step, about: the step ends with the tick that reaches it.
+    pub alerts_max: usize,
 }
 
 /// What the evaluator needs to run.
@@ -123,8 +125,8 @@ impl EvaluatorPorts {
     }
 
     async fn load(&self, partition: Partition, owned: &Owned) -> Result<Rules, StageError> {
-        let records_max = self.options.records_max;
-        let mut rules = Rules::new(partition, owned.position, owned.last, records_max);
+        let EvaluateOptions { records_max, alerts_max, .. } = self.options;
+        let mut rules = Rules::new(partition, owned.position, owned.last, records_max, alerts_max);
         let mut after = None;
         loop {
             let page = self.store.symbols(partition, after, self.options.load_rows).await;
@@ -139,8 +141,7 @@ impl EvaluatorPorts {
             let page = page?;
             let Some((last, _)) = page.last() else { return Ok(rules) };
             after = Some(last.id);
-            let now = self.clock.now();
-            page.iter().for_each(|(watch, state)| rules.restore_watch(watch, *state, now));
+            page.iter().for_each(|(watch, state)| rules.restore_watch(watch, *state));
         }
     }
 }

@@ -55,7 +55,7 @@ struct Kept {
 ///
 /// Quiet ticks are gathered until something happens, a [`Input::Flush`] comes or
 /// `records_max` of them wait: their commit can be late, because they are evaluated anew after a
-/// crash and make nothing.
+/// crash and make nothing. A step ends with the input that makes its `alerts_max`th alert.
 pub struct Rules {
     engine: Engine,
     partition: Partition,
@@ -68,6 +68,7 @@ pub struct Rules {
     position: Offset,
     seq: AlertSeq,
     records_max: u64,
+    alerts_max: usize,
     recent: Recent<AlertId>,
 }
 
@@ -76,7 +77,13 @@ const RECENT_MAX: usize = 4_096;
 
 impl Rules {
     /// An evaluator without symbols or watches that stands at `position`.
-    pub fn new(partition: Partition, position: Offset, seq: AlertSeq, records_max: u64) -> Self {
+    pub fn new(
+        partition: Partition,
+        position: Offset,
+        seq: AlertSeq,
+        records_max: u64,
+        alerts_max: usize,
+    ) -> Self {
         Self {
             engine: Engine::new(),
             partition,
@@ -88,6 +95,7 @@ impl Rules {
             position,
             seq,
             records_max,
+            alerts_max: alerts_max.max(1),
             recent: Recent::new(RECENT_MAX),
         }
     }
@@ -100,10 +108,12 @@ impl Rules {
         *self.kept(idx) = Kept { prices: state.prices, second, ..Kept::default() };
     }
 
-    /// Takes a stored watch over. One that was changed since its state was made is evaluated.
-    pub fn restore_watch(&mut self, watch: &Watch, state: WatchState, now: Timestamp) {
-        self.engine.apply(watch, state, &mut self.effects);
-        self.number_alerts(now);
+    /// Takes a stored watch over. One that was changed since its state was made is left to its
+    /// change, which is pending, so that what it may tell becomes part of a bounded step.
+    pub fn restore_watch(&mut self, watch: &Watch, state: WatchState) {
+        if state.version >= watch.version {
+            self.engine.apply(watch, state, &mut self.effects);
+        }
     }
 
     /// How many watches there are.
@@ -270,13 +280,16 @@ impl Evaluate<Input> for Rules {
 
     fn evaluate(&mut self, batch: &mut Vec<Input>, out: &mut Step) {
         let mut flush = false;
-        for input in batch.drain(..) {
-            match input {
-                Input::Record(placed) => self.record(placed),
-                Input::Change(change, now) => self.change(change, now),
-                Input::Flush => flush = true,
+        let mut inputs = std::mem::take(batch).into_iter();
+        while self.step.evaluation.alerts.len() < self.alerts_max {
+            match inputs.next() {
+                Some(Input::Record(placed)) => self.record(placed),
+                Some(Input::Change(change, now)) => self.change(change, now),
+                Some(Input::Flush) => flush = true,
+                None => break,
             }
         }
+        *batch = inputs.collect();
         if flush || self.someone_waits() || self.position.0 - self.committed.0 >= self.records_max {
             self.emit(out);
         }

@@ -101,6 +101,13 @@ struct Ended {
     result: Result<(), MailError>,
 }
 
+impl Drop for Sender {
+    fn drop(&mut self) {
+        // Nobody is to claim for a sender that has ended.
+        self.shared.free.store(0, Ordering::Relaxed);
+    }
+}
+
 impl Sender {
     /// A sender that claims in the name `owner`; no two running processes have the same.
     pub fn new(

@@ -39,6 +39,14 @@ pub(super) struct Topic {
     pub(super) moved: AtomicBool,
 }
 
+impl Topic {
+    /// Bytes of records that it holds.
+    pub(super) fn bytes(&self) -> u64 {
+        let held = |extent: Extent| extent.bytes_total.saturating_sub(extent.bytes_dropped);
+        self.partitions.iter().map(|part| held(part.extent())).sum()
+    }
+}
+
 /// What a partition holds. The bytes are counted from its creation on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extent {

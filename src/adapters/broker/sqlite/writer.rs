@@ -42,6 +42,9 @@ pub(super) enum Request {
     Execute(&'static str, Reply<()>),
 }
 
+/// One part in so many of the log is kept from any topic that would fill it alone.
+const RESERVED_PART: u64 = 8;
+
 /// A batch to append.
 pub(super) struct Append {
     pub(super) part: Arc<Part>,
@@ -189,21 +192,33 @@ impl Writer {
         group: Vec<Append>,
     ) -> Result<Vec<Append>, (Vec<Append>, BrokerError)> {
         let limit = self.shared.options.retention_bytes;
+        // What one topic alone may not take: whoever reads it may have to append to another
+        // before it can go on, and would never free anything if that were refused.
+        let several = self.shared.topics().len() > 1;
+        let reserve = if several { limit / RESERVED_PART } else { 0 };
         let total: u64 = group.iter().map(|append| append.size).sum();
-        while self.shared.used.load(Ordering::Relaxed) + total > limit {
-            match self.sweep(total).await {
+        let room = total + reserve;
+        while self.shared.used.load(Ordering::Relaxed) + room > limit {
+            match self.sweep(room).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => return Err((group, error)),
             }
         }
         let mut used = self.shared.used.load(Ordering::Relaxed);
+        let mut of_topic: HashMap<String, u64> = HashMap::new();
         let mut fitting = Vec::with_capacity(group.len());
         for append in group {
-            if used + append.size > limit {
+            let topic = &append.part.topic;
+            let mine = match of_topic.get(topic) {
+                Some(mine) => *mine,
+                None => self.shared.topic(topic).map_or(0, |topic| topic.bytes()),
+            };
+            if used + append.size > limit || mine + append.size > limit - reserve {
                 let _ = append.reply.send(Err(BrokerError::Full { used, limit }));
             } else {
                 used += append.size;
+                of_topic.insert(topic.clone(), mine + append.size);
                 fitting.push(append);
             }
         }
