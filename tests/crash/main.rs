@@ -178,7 +178,9 @@ impl World {
         let (mut kill_at, mut failed) = (kills.next(), env.is_none());
         let mut answered = self.answered.subscribe();
         loop {
-            let due = answered.wait_for(|count| kill_at.is_some_and(|at| *count >= at));
+            // What it returns holds a lock that whoever counts needs: not to be kept while waiting.
+            let is_due = |count: &u64| kill_at.is_some_and(|at| *count >= at);
+            let due = async { answered.wait_for(is_due).await.map(drop) };
             tokio::select! {
                 biased;
                 status = serve.died() => {
