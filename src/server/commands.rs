@@ -86,8 +86,9 @@ impl Commands {
         method: &str,
         message: &impl Message,
     ) -> Option<Request> {
+        let key = key?;
         let fingerprint = self.ports.secret.fingerprint(method, &message.encode_to_vec());
-        key.map(|key| Request { key, method: method.to_owned(), fingerprint })
+        Some(Request { key, method: method.to_owned(), fingerprint })
     }
 
     /// Carries a request out, or returns the answer of its first time. `work` checks who may

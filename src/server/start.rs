@@ -29,7 +29,7 @@ use super::queries::Queries;
 use super::sessions::Sessions;
 use super::tail::Tail;
 use super::throttle::Throttle;
-use super::{Ports, ServerError, ServerOptions, Services, v1};
+use super::{Ports, SMALL_BYTES_MAX, ServerError, ServerOptions, Services, v1};
 use crate::health::Health;
 use crate::proto::DESCRIPTORS;
 use crate::proto::usermanagement::user_service_server::UserServiceServer;
@@ -211,7 +211,8 @@ fn routes(
             error: error.to_string(),
         })?;
         let legacy = Legacy::new(Arc::clone(services), authorisation, time_zone);
-        routes.add_service(UserServiceServer::new(legacy).max_decoding_message_size(bytes_max));
+        let small = bytes_max.min(SMALL_BYTES_MAX);
+        routes.add_service(UserServiceServer::new(legacy).max_decoding_message_size(small));
     }
     Ok((reporter, routes.routes()))
 }
