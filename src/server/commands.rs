@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use prost::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::board::Board;
@@ -71,12 +72,15 @@ pub struct CommandPorts {
 pub struct Commands {
     ports: Arc<CommandPorts>,
     running: TaskTracker,
+    /// One for each command that runs, and for each caller that waits for one.
+    places: Arc<Semaphore>,
 }
 
 impl Commands {
-    /// Commands over some ports.
-    pub fn new(ports: CommandPorts) -> Self {
-        Self { ports: Arc::new(ports), running: TaskTracker::new() }
+    /// Commands over some ports, of which `running_max` may run at the same time.
+    pub fn new(ports: CommandPorts, running_max: usize) -> Self {
+        let places = Arc::new(Semaphore::new(running_max.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { ports: Arc::new(ports), running: TaskTracker::new(), places }
     }
 
     /// A request to carry out at most once; `None` for one without an id.
@@ -98,6 +102,7 @@ impl Commands {
         request: Option<Request>,
         work: impl Future<Output = Result<Work, Fault>> + Send + 'static,
     ) -> Result<Reply, Fault> {
+        let place = self.place()?;
         let ticket = match &request {
             None => None,
             Some(asked) => match self.ports.cache.begin(&asked.key, asked.fingerprint).await {
@@ -112,7 +117,10 @@ impl Commands {
         };
         // No await between the claim and the task: a caller that gives up leaves no claim behind.
         let commands = self.clone();
-        let task = self.running.spawn(async move { commands.settle(request, ticket, work).await });
+        let task = self.running.spawn(async move {
+            let _place = place;
+            commands.settle(request, ticket, work).await
+        });
         task.await.unwrap_or_else(|error| Err(Fault::internal(&error)))
     }
 
@@ -128,6 +136,13 @@ impl Commands {
     pub async fn drain(&self) {
         self.running.close();
         self.running.wait().await;
+    }
+
+    /// Commands outlive their callers, so that the bound of calls is none of theirs.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            Fault::Unavailable("too many commands are running: try again".to_owned())
+        })
     }
 
     async fn settle(

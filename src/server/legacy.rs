@@ -101,9 +101,8 @@ impl Legacy {
     }
 
     /// The account of an address, if this connection may act on it.
-    async fn account(&self, extensions: &Extensions, email: &str) -> Result<UserId, Fault> {
-        let email: Email = email.parse().map_err(|error| refusal("email", &error))?;
-        let account = self.services.accounts.account(&email).await?;
+    async fn account(&self, extensions: &Extensions, email: &Email) -> Result<UserId, Fault> {
+        let account = self.services.accounts.account(email).await?;
         let connection = extensions.get::<ConnInfo>();
         let user = account.map(|account| account.user);
         match self.authorisation {
@@ -122,7 +121,7 @@ impl Legacy {
 
     /// The user's watch, which is the oldest.
     async fn watch(&self, extensions: &Extensions, email: &str) -> Result<WatchView, Fault> {
-        let user = self.account(extensions, email).await?;
+        let user = self.account(extensions, &read_email(email)?).await?;
         let view = self.services.queries.watch(user, WatchRef::Oldest).await?;
         Ok(view.ok_or(Refusal::NoWatch)?)
     }
@@ -137,9 +136,10 @@ impl Legacy {
     ) -> Result<UserResponse, Fault> {
         let key = key(request.metadata(), None)?;
         let (_, extensions, message) = request.into_parts();
+        // Refused alike every time, so that nothing is recorded of it.
+        let email = read_email(email(&message))?;
         let commands = &self.services.commands;
         let asked = commands.request(key, method, &message);
-        let email = email(&message).to_owned();
         let legacy = self.clone();
         let work = async move {
             let user = match legacy.account(&extensions, &email).await {
@@ -163,7 +163,7 @@ impl UserService for Legacy {
         request: Request<UserRegisterRequest>,
     ) -> Result<Response<UserResponse>, Status> {
         self.observed("RegisterUser", async {
-            let email: Result<Email, _> = request.get_ref().email.parse();
+            let email = read_email(&request.get_ref().email);
             let key = match &email {
                 Ok(email) => key(request.metadata(), Some(email))?,
                 // Nobody whose answer could be recorded.
@@ -172,7 +172,7 @@ impl UserService for Legacy {
             let (_, extensions, message) = request.into_parts();
             let commands = &self.services.commands;
             let asked = commands.request(key, "/usermanagement.UserService/RegisterUser", &message);
-            let account = email.map_err(|error| refusal("email", &error)).and_then(|email| {
+            let account = email.and_then(|email| {
                 check_password("password", &message.password).map_err(Refusal::Invalid)?;
                 let watch = registered_watch(&message)?;
                 Ok((email, message.password.clone(), Some(watch)))
@@ -202,7 +202,7 @@ impl UserService for Legacy {
             let (_, extensions, UserLoginRequest { email, password }) = request.into_parts();
             let peer = extensions.get::<ConnInfo>().map(|info| info.peer().ip());
             let login = async {
-                let email: Email = email.parse().map_err(|error| refusal("email", &error))?;
+                let email = read_email(&email)?;
                 self.services.logins.verify(&email, &password, peer).await
             };
             let login = login.await.inspect_err(|_: &Fault| self.services.metrics.login_failed());
@@ -320,6 +320,10 @@ fn change(user: UserId, patch: WatchPatch) -> Command {
 
 fn no_price(symbol: Symbol) -> Fault {
     Fault::invalid(format!("there is no price of {symbol} yet"))
+}
+
+fn read_email(text: &str) -> Result<Email, Refusal> {
+    text.parse().map_err(|error| refusal("email", &error))
 }
 
 fn read_symbol(field: &str, text: &str) -> Result<Symbol, Refusal> {

@@ -60,6 +60,9 @@ pub struct GrpcOptions {
     /// Milliseconds after which a call is answered DEADLINE_EXCEEDED, should its caller have
     /// set no shorter deadline; a command runs to its end all the same. Streams are not bound.
     pub request_timeout_ms: u64,
+    /// Commands that run at the same time at most, callers that wait for one counted like it;
+    /// what comes beyond is answered "try again".
+    pub commands_max: usize,
     /// Milliseconds that calls have to end in when the server stops; after as many again the
     /// commands that still run are given up.
     pub shutdown_timeout_ms: u64,
@@ -80,6 +83,7 @@ impl Default for GrpcOptions {
             keepalive_interval_ms: 60_000,
             keepalive_timeout_ms: 20_000,
             request_timeout_ms: 30_000,
+            commands_max: 1_024,
             shutdown_timeout_ms: 5_000,
             symbol_check_ms: 1_500,
         }

@@ -134,7 +134,7 @@ fn services(options: &ServerOptions, ports: &Ports, shutdown: CancellationToken)
         passwords.clone(),
         Throttle::new(options.throttle),
     ));
-    let commands = Commands::new(CommandPorts {
+    let ports_of_commands = CommandPorts {
         store: Arc::clone(&ports.commands),
         accounts: Arc::clone(&ports.accounts),
         cache: Arc::clone(&ports.cache),
@@ -144,9 +144,9 @@ fn services(options: &ServerOptions, ports: &Ports, shutdown: CancellationToken)
         sessions: Arc::clone(&sessions),
         board: Arc::clone(&board),
         metrics: ports.metrics.clone(),
-    });
+    };
     Services {
-        commands,
+        commands: Commands::new(ports_of_commands, options.grpc.commands_max),
         queries: Queries::new(Arc::clone(&ports.queries), Arc::clone(&board)),
         sessions,
         logins,
