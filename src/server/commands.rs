@@ -5,6 +5,7 @@
 //! nothing happens twice is the store's, which records the answer together with the effect.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -231,14 +232,18 @@ impl Commands {
         Fault::Conflict
     }
 
-    /// Creates an account, perhaps with a first watch.
+    /// Creates an account, perhaps with a first watch. Counts against the throttle of the peer,
+    /// unless it is a repetition.
     pub async fn register(
         &self,
         request: Option<Request>,
         asked: Result<(Email, String, Option<WatchSpec>), Refusal>,
+        peer: Option<IpAddr>,
     ) -> Result<Reply, Fault> {
         let ports = Arc::clone(&self.ports);
         self.run(request, async move {
+            // Whatever comes of it: what is taken tells who has an account.
+            ports.logins.registration(peer)?;
             let (email, password, watch) = match asked {
                 Ok(asked) => asked,
                 Err(refusal) => return Ok(Work::of(Err(refusal))),

@@ -1,7 +1,7 @@
 //! Connections: a bounded number of them, each with its own state for as long as it lives.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,6 +11,7 @@ use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Extensions;
 use tonic::transport::server::Connected;
 
 use super::legacy::Authorised;
@@ -23,15 +24,15 @@ pub(super) struct ConnInfo {
 }
 
 impl ConnInfo {
-    /// The other end's address.
-    pub(super) fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
     /// The accounts authorised on this connection.
     pub(super) fn authorised(&self) -> &Authorised {
         &self.authorised
     }
+}
+
+/// The address that a call comes from.
+pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ConnInfo>().map(|connection| connection.peer.ip())
 }
 
 /// A listener that takes a connection only while fewer than its bound are open; others wait in

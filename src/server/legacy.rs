@@ -16,11 +16,11 @@ use tonic::{Extensions, Request, Response, Status, async_trait};
 
 pub(super) use conn::Authorised;
 
-use self::answers::{Answer, details, read_threshold, refusal, say};
+use self::answers::{Answer, details, read_email, read_symbol, read_threshold, refusal, say};
 use super::Services;
 use super::commands::Work;
 use super::fault::Fault;
-use super::incoming::ConnInfo;
+use super::incoming::{ConnInfo, peer};
 use super::observe::Observed;
 use super::password::check_password;
 use super::queries::PRICES_MAX;
@@ -178,7 +178,8 @@ impl UserService for Legacy {
                 Ok((email, message.password.clone(), Some(watch)))
             });
             let address = account.as_ref().ok().map(|(email, ..)| email.clone());
-            match (commands.register(asked, account).await?, address) {
+            let peer = peer(&extensions);
+            match (commands.register(asked, account, peer).await?, address) {
                 (Reply::Refused(refusal), _) => Err(Fault::Refused(refusal)),
                 (Reply::Registered { user }, Some(email)) => {
                     // Not if the account was deleted since, should this be a repetition.
@@ -200,7 +201,7 @@ impl UserService for Legacy {
     ) -> Result<Response<UserResponse>, Status> {
         self.observed("LoginUser", async {
             let (_, extensions, UserLoginRequest { email, password }) = request.into_parts();
-            let peer = extensions.get::<ConnInfo>().map(|info| info.peer().ip());
+            let peer = peer(&extensions);
             let login = async {
                 let email = read_email(&email)?;
                 self.services.logins.verify(&email, &password, peer).await
@@ -320,14 +321,6 @@ fn change(user: UserId, patch: WatchPatch) -> Command {
 
 fn no_price(symbol: Symbol) -> Fault {
     Fault::invalid(format!("there is no price of {symbol} yet"))
-}
-
-fn read_email(text: &str) -> Result<Email, Refusal> {
-    text.parse().map_err(|error| refusal("email", &error))
-}
-
-fn read_symbol(field: &str, text: &str) -> Result<Symbol, Refusal> {
-    text.parse().map_err(|error| refusal(field, &error))
 }
 
 fn registered_watch(message: &UserRegisterRequest) -> Result<WatchSpec, Refusal> {

@@ -149,6 +149,74 @@ async fn failed_logins_are_throttled_per_account_and_per_peer() {
 }
 
 #[tokio::test]
+async fn registrations_of_a_peer_are_throttled_but_no_repetition() {
+    let node = World::new().node(|options| options.throttle.register_burst = 2).await;
+    let mut client = AccountsClient::new(node.connect().await);
+    for (id, email, code) in [
+        ("r1", "ann@example.com", Code::Ok),
+        ("r1", "ann@example.com", Code::Ok),
+        ("r2", "ann@example.com", Code::AlreadyExists),
+        ("r3", "bob@example.com", Code::ResourceExhausted),
+        ("r2", "ann@example.com", Code::AlreadyExists),
+    ] {
+        let password = "secret".to_owned();
+        let mut request =
+            Request::new(v1::RegisterRequest { email: email.to_owned(), password });
+        set(&mut request, "request-id", id);
+        let found = client.register(request).await;
+        let found = found.err().map_or(Code::Ok, |status| status.code());
+        assert_eq!(found, code, "{id} {email}");
+    }
+    // What was throttled was not recorded.
+    node.world.clock.advance(Duration::from_secs(2));
+    let password = "secret".to_owned();
+    let mut request =
+        Request::new(v1::RegisterRequest { email: "bob@example.com".to_owned(), password });
+    set(&mut request, "request-id", "r3");
+    client.register(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn attempts_are_judged_whatever_becomes_of_their_callers() {
+    let node = World::new()
+        .node(|options| {
+            options.throttle.account_burst = 3;
+            // One after the other, so that a login that has ended says the same of those before.
+            options.passwords.hash_concurrency_max = 1;
+        })
+        .await;
+    let ann = "ann@example.com";
+    node.login(ann, Role::User).await;
+    let mut client = AccountsClient::new(node.connect().await);
+    // A caller that gives up at once: right passwords never count, as often as it tries.
+    for _ in 0..10 {
+        let mut request = Request::new(v1::LoginRequest {
+            email: ann.to_owned(),
+            password: "secret".to_owned(),
+        });
+        request.set_timeout(Duration::from_millis(10));
+        let _ = client.login(request).await;
+        assert!(login(&mut client, ann, "secret").await.is_ok());
+    }
+    // Wrong ones do.
+    within(async {
+        loop {
+            let mut request = Request::new(v1::LoginRequest {
+                email: ann.to_owned(),
+                password: "wrong".to_owned(),
+            });
+            request.set_timeout(Duration::from_millis(10));
+            let _ = client.login(request).await;
+            match login(&mut client, ann, "secret").await {
+                Ok(_) => {}
+                Err(status) => break assert_eq!(status.code(), Code::ResourceExhausted),
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn roles_are_checked() {
     let node = Node::start().await;
     let channel = node.connect().await;
