@@ -54,7 +54,7 @@ impl Accounts for Api {
             let result = async {
                 let email = fields::email(&email)?;
                 let account = self.services.logins.verify(&email, &password, peer).await?;
-                self.services.sessions.open(account.user).await
+                self.services.sessions.open(&account).await
             };
             let result = result.await.inspect_err(|_: &Fault| self.services.metrics.login_failed());
             let (token, expires) = result?;
