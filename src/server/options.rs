@@ -51,6 +51,9 @@ pub struct GrpcOptions {
     pub message_bytes_max: usize,
     /// Connections open at the same time at most; others wait to be accepted.
     pub connections_max: usize,
+    /// Milliseconds within which a connection must send its first byte. Later on it is closed
+    /// when it was silent for 10 s more than the two times below.
+    pub first_byte_ms: u64,
     /// Calls and streams open on one connection at the same time at most.
     pub calls_per_connection_max: u32,
     /// Milliseconds after which a silent connection is asked for a sign of life.
@@ -79,6 +82,7 @@ impl Default for GrpcOptions {
             tls_handshake_ms: 10_000,
             message_bytes_max: 4 << 20,
             connections_max: 10_000,
+            first_byte_ms: 10_000,
             calls_per_connection_max: 256,
             keepalive_interval_ms: 60_000,
             keepalive_timeout_ms: 20_000,
@@ -98,10 +102,17 @@ pub struct HttpOptions {
     pub listen: SocketAddr,
     /// Connections open at the same time at most; others wait to be accepted.
     pub connections_max: usize,
+    /// Milliseconds within which a connection must send its first byte. Later on it is closed
+    /// when it was silent for 30 s.
+    pub first_byte_ms: u64,
 }
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9_999)), connections_max: 256 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9_999)),
+            connections_max: 256,
+            first_byte_ms: 10_000,
+        }
     }
 }

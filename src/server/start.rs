@@ -20,7 +20,7 @@ use super::board::Board;
 use super::commands::{CommandPorts, Commands};
 use super::deadline::DeadlineLayer;
 use super::http::{self, HttpPorts};
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Silence};
 use super::legacy::{Authorisation, Legacy};
 use super::login::Logins;
 use super::options::GrpcOptions;
@@ -61,7 +61,8 @@ impl Server {
         let transport = transport(grpc)?;
         let services = Arc::new(services(&options, &ports, shutdown.clone()));
         let (reporter, routes) = routes(&options, &services)?;
-        let incoming = Incoming::bind(grpc.listen, grpc.connections_max).await.map_err(bind)?;
+        let incoming =
+            Incoming::bind(grpc.listen, grpc.connections_max, silence(grpc)).await.map_err(bind)?;
         let grpc_addr = incoming.local_addr().map_err(bind)?;
         let pages = HttpPorts {
             metrics: ports.metrics.clone(),
@@ -161,6 +162,16 @@ fn services(options: &ServerOptions, ports: &Ports, shutdown: CancellationToken)
         clock: Arc::clone(clock),
         metrics: ports.metrics.clone(),
         shutdown,
+    }
+}
+
+/// A peer that lives answers the transport's question for a sign of life within those two times,
+/// and some seconds are for the way.
+fn silence(options: &GrpcOptions) -> Silence {
+    let answered = options.keepalive_interval_ms.saturating_add(options.keepalive_timeout_ms);
+    Silence {
+        first: Duration::from_millis(options.first_byte_ms),
+        later: Duration::from_millis(answered.saturating_add(10_000)),
     }
 }
 
