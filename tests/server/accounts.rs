@@ -243,3 +243,33 @@ async fn roles_are_checked() {
         assert_eq!(status.code(), expected, "{role:?}: {status:?}");
     }
 }
+
+#[tokio::test]
+async fn a_feeder_that_is_demoted_stops() {
+    let node = Node::start().await;
+    let token = node.login("feed@example.com", Role::Feeder).await;
+    let mut feed = FeedClient::new(node.connect().await);
+    let (send, batches) = tokio::sync::mpsc::channel(1);
+    let batches = futures::stream::unfold(batches, |mut batches| async {
+        batches.recv().await.map(|batch| (batch, batches))
+    });
+    let mut answers = feed.push_ticks(with(&token, batches)).await.unwrap().into_inner();
+    send.send(v1::PushTicksRequest::default()).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().accepted, 0);
+    let other = node.world.store().await;
+    let email = "feed@example.com".parse().unwrap();
+    other.put_account(&email, Some(Role::User), None).await.unwrap();
+    let status = within(async {
+        loop {
+            node.world.clock.advance(Duration::from_millis(500));
+            // It fails once the stream has ended, and its end says why.
+            let _ = send.send(v1::PushTicksRequest::default()).await;
+            match answers.message().await {
+                Ok(answer) => assert!(answer.is_some()),
+                Err(status) => break status,
+            }
+        }
+    })
+    .await;
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+}
