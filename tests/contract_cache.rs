@@ -12,6 +12,7 @@ use tripline::server::cache::{Begin, RequestCache, Ticket};
 use tripline::server::store::RequestKey;
 
 const ENTRIES_MAX: u64 = 64;
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
 const TTL_S: u64 = 600;
 const CLAIM_TIMEOUT_S: u64 = 30;
 
@@ -24,8 +25,12 @@ struct Fixture {
 
 fn moka() -> Fixture {
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000).unwrap()));
-    let options =
-        MokaOptions { entries_max: ENTRIES_MAX, ttl_s: TTL_S, claim_timeout_s: CLAIM_TIMEOUT_S };
+    let options = MokaOptions {
+        entries_max: ENTRIES_MAX,
+        answer_bytes_max: ANSWER_BYTES_MAX,
+        ttl_s: TTL_S,
+        claim_timeout_s: CLAIM_TIMEOUT_S,
+    };
     let cache = Arc::new(MokaCache::new(options, clock.clone()));
     let pass = move |by| {
         clock.advance(by);
@@ -175,6 +180,15 @@ async fn entries_are_bounded(Fixture { cache, pass }: Fixture) {
     first(&*cache, "one-more").await;
 }
 
+async fn answers_are_bounded_in_bytes(Fixture { cache, .. }: Fixture) {
+    let quarter = usize::try_from(ANSWER_BYTES_MAX / 4).unwrap();
+    for id in 0..20 {
+        let ticket = first(&*cache, &id.to_string()).await;
+        cache.finish(ticket, ONE, vec![b'x'; quarter]).await;
+    }
+    assert!(cache.size().await <= 4, "{}", cache.size().await);
+}
+
 macro_rules! contract {
     ($adapter:ident: $($case:ident)*) => {
         mod $adapter {
@@ -195,6 +209,7 @@ macro_rules! contract {
             requests_do_not_hinder_each_other
             answers_expire
             entries_are_bounded
+            answers_are_bounded_in_bytes
         }
     };
 }

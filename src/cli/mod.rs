@@ -6,6 +6,7 @@ mod client;
 mod completions;
 mod demo;
 mod failure;
+mod files_limit;
 mod host;
 mod operator;
 mod output;

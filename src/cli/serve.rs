@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::{Failure, note};
+use super::files_limit;
 use super::settings::SettingsArgs;
 use super::setup;
 use crate::config::{Flag, Settings};
@@ -94,6 +95,7 @@ impl Serve {
         });
         let settings = self.settings.load(flags.collect())?.settings;
         setup::log(&settings.log)?;
+        files_limit::raise(&settings);
         let import = self.watches.as_deref().map(setup::import).transpose()?;
         Ok((settings, import))
     }

@@ -7,6 +7,8 @@ const FRACTION_DIGITS: usize = 8;
 const INTEGER_DIGITS: usize = 10;
 const SCALE: i64 = 100_000_000;
 const UNITS_MAX: i64 = 999_999_999_999_999_999;
+/// Characters of a text that an error repeats: answers are recorded with what they say.
+const FOUND_CHARS_MAX: usize = 64;
 
 /// A decimal of zero or more: a price distance, for example.
 ///
@@ -22,10 +24,10 @@ pub struct Price(i64);
 /// Why a text or a number is no decimal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecimalError {
-    /// The text is not `digits[.digits]`.
+    /// The text, whose beginning is kept, is not `digits[.digits]`.
     #[error("expected digits[.digits], such as 101.5, found {0:?}")]
     Malformed(String),
-    /// More digits than are kept.
+    /// More digits than are kept; the text's beginning.
     #[error("expected at most 10 integer and 8 fractional digits, found {0:?}")]
     TooManyDigits(String),
     /// Zero where more is needed; what was found as it was written.
@@ -177,6 +179,13 @@ fn parse_units(text: &[u8]) -> Option<Result<i64, ()>> {
     Some(Ok(units))
 }
 
+fn beginning(text: &str) -> String {
+    match text.char_indices().nth(FOUND_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 impl FromStr for Decimal {
     type Err = DecimalError;
 
@@ -184,8 +193,8 @@ impl FromStr for Decimal {
     fn from_str(text: &str) -> Result<Self, DecimalError> {
         match parse_units(text.as_bytes()) {
             Some(Ok(units)) => Ok(Self(units)),
-            Some(Err(())) => Err(DecimalError::TooManyDigits(text.to_owned())),
-            None => Err(DecimalError::Malformed(text.to_owned())),
+            Some(Err(())) => Err(DecimalError::TooManyDigits(beginning(text))),
+            None => Err(DecimalError::Malformed(beginning(text))),
         }
     }
 }
@@ -250,6 +259,23 @@ mod tests {
                     assert!(error.to_string().contains(part), "{text:?}: {error}");
                 }
                 (found, _) => panic!("{text:?}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_repeats_no_more_than_the_beginning() {
+        for (text, expected) in [
+            ("1".repeat(64), "1".repeat(64)),
+            ("1".repeat(65), format!("{}…", "1".repeat(64))),
+            ("x".repeat(1 << 20), format!("{}…", "x".repeat(64))),
+            ("é".repeat(65), format!("{}…", "é".repeat(64))),
+        ] {
+            match text.parse::<Decimal>() {
+                Err(DecimalError::Malformed(found) | DecimalError::TooManyDigits(found)) => {
+                    assert_eq!(found, expected);
+                }
+                found => panic!("{found:?}"),
             }
         }
     }

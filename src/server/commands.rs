@@ -5,11 +5,13 @@
 //! nothing happens twice is the store's, which records the answer together with the effect.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
 use prost::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::board::Board;
@@ -71,12 +73,15 @@ pub struct CommandPorts {
 pub struct Commands {
     ports: Arc<CommandPorts>,
     running: TaskTracker,
+    /// One for each command that runs, and for each caller that waits for one.
+    places: Arc<Semaphore>,
 }
 
 impl Commands {
-    /// Commands over some ports.
-    pub fn new(ports: CommandPorts) -> Self {
-        Self { ports: Arc::new(ports), running: TaskTracker::new() }
+    /// Commands over some ports, of which `running_max` may run at the same time.
+    pub fn new(ports: CommandPorts, running_max: usize) -> Self {
+        let places = Arc::new(Semaphore::new(running_max.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { ports: Arc::new(ports), running: TaskTracker::new(), places }
     }
 
     /// A request to carry out at most once; `None` for one without an id.
@@ -86,8 +91,9 @@ impl Commands {
         method: &str,
         message: &impl Message,
     ) -> Option<Request> {
+        let key = key?;
         let fingerprint = self.ports.secret.fingerprint(method, &message.encode_to_vec());
-        key.map(|key| Request { key, method: method.to_owned(), fingerprint })
+        Some(Request { key, method: method.to_owned(), fingerprint })
     }
 
     /// Carries a request out, or returns the answer of its first time. `work` checks who may
@@ -97,6 +103,7 @@ impl Commands {
         request: Option<Request>,
         work: impl Future<Output = Result<Work, Fault>> + Send + 'static,
     ) -> Result<Reply, Fault> {
+        let place = self.place()?;
         let ticket = match &request {
             None => None,
             Some(asked) => match self.ports.cache.begin(&asked.key, asked.fingerprint).await {
@@ -111,7 +118,10 @@ impl Commands {
         };
         // No await between the claim and the task: a caller that gives up leaves no claim behind.
         let commands = self.clone();
-        let task = self.running.spawn(async move { commands.settle(request, ticket, work).await });
+        let task = self.running.spawn(async move {
+            let _place = place;
+            commands.settle(request, ticket, work).await
+        });
         task.await.unwrap_or_else(|error| Err(Fault::internal(&error)))
     }
 
@@ -127,6 +137,13 @@ impl Commands {
     pub async fn drain(&self) {
         self.running.close();
         self.running.wait().await;
+    }
+
+    /// Commands outlive their callers, so that the bound of calls is none of theirs.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            Fault::Unavailable("too many commands are running: try again".to_owned())
+        })
     }
 
     async fn settle(
@@ -215,14 +232,18 @@ impl Commands {
         Fault::Conflict
     }
 
-    /// Creates an account, perhaps with a first watch.
+    /// Creates an account, perhaps with a first watch. Counts against the throttle of the peer,
+    /// unless it is a repetition.
     pub async fn register(
         &self,
         request: Option<Request>,
         asked: Result<(Email, String, Option<WatchSpec>), Refusal>,
+        peer: Option<IpAddr>,
     ) -> Result<Reply, Fault> {
         let ports = Arc::clone(&self.ports);
         self.run(request, async move {
+            // Whatever comes of it: what is taken tells who has an account.
+            ports.logins.registration(peer)?;
             let (email, password, watch) = match asked {
                 Ok(asked) => asked,
                 Err(refusal) => return Ok(Work::of(Err(refusal))),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -14,10 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::ServerError;
 use super::cache::RequestCache;
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Silence};
 use super::options::HttpOptions;
 use crate::health::Health;
 use crate::metrics::Metrics;
+
+/// How long a connection may send nothing between its requests.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// What the pages tell.
 #[derive(Clone)]
@@ -45,7 +49,10 @@ pub async fn start(
     shutdown: CancellationToken,
 ) -> Result<HttpRunning, ServerError> {
     let bind = |error| ServerError::Bind { what: "http", addr: options.listen, error };
-    let incoming = Incoming::bind(options.listen, options.connections_max).await.map_err(bind)?;
+    let silence =
+        Silence { first: Duration::from_millis(options.first_byte_ms), later: SILENCE_MAX };
+    let incoming =
+        Incoming::bind(options.listen, options.connections_max, silence).await.map_err(bind)?;
     let addr = incoming.local_addr().map_err(bind)?;
     let router = Router::new()
         .route("/metrics", get(metrics))

@@ -1,7 +1,8 @@
 //! Connections: a bounded number of them, each with its own state for as long as it lives.
 
+use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,6 +12,8 @@ use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep};
+use tonic::Extensions;
 use tonic::transport::server::Connected;
 
 use super::legacy::Authorised;
@@ -23,15 +26,15 @@ pub(super) struct ConnInfo {
 }
 
 impl ConnInfo {
-    /// The other end's address.
-    pub(super) fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
     /// The accounts authorised on this connection.
     pub(super) fn authorised(&self) -> &Authorised {
         &self.authorised
     }
+}
+
+/// The address that a call comes from.
+pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ConnInfo>().map(|connection| connection.peer.ip())
 }
 
 /// A listener that takes a connection only while fewer than its bound are open; others wait in
@@ -39,12 +42,28 @@ impl ConnInfo {
 pub(super) struct Incoming {
     listener: TcpListener,
     permits: Arc<Semaphore>,
+    silence: Silence,
+}
+
+/// How long a connection may send nothing: a peer that only opens connections would else keep
+/// their places for ever.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Silence {
+    /// Before its first byte.
+    pub(super) first: Duration,
+    /// After each byte.
+    pub(super) later: Duration,
 }
 
 impl Incoming {
-    pub(super) async fn bind(addr: SocketAddr, connections_max: usize) -> io::Result<Self> {
+    pub(super) async fn bind(
+        addr: SocketAddr,
+        connections_max: usize,
+        silence: Silence,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(addr).await?;
-        Ok(Self { listener, permits: Arc::new(Semaphore::new(connections_max.max(1))) })
+        let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
+        Ok(Self { listener, permits: Arc::new(Semaphore::new(permits)), silence })
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -62,7 +81,13 @@ impl Incoming {
                         continue;
                     }
                     let info = ConnInfo { peer, authorised: Arc::default() };
-                    return Ok(Connection { stream, info, _permit: permit });
+                    return Ok(Connection {
+                        stream,
+                        info,
+                        silence: Box::pin(tokio::time::sleep(self.silence.first)),
+                        later: self.silence.later,
+                        _permit: permit,
+                    });
                 }
                 Err(error) => {
                     // Mostly no file descriptors are left: trying at once would burn a core.
@@ -101,6 +126,9 @@ impl axum::serve::Listener for Incoming {
 pub(super) struct Connection {
     stream: TcpStream,
     info: ConnInfo,
+    /// Over when nothing was read for too long.
+    silence: Pin<Box<Sleep>>,
+    later: Duration,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -118,7 +146,17 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_pending() {
+            let silence = self.silence.as_mut().poll(cx);
+            return silence.map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        if buf.filled().len() > before {
+            let end = Instant::now() + self.later;
+            self.silence.as_mut().reset(end);
+        }
+        read
     }
 }
 
@@ -149,5 +187,44 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_silent_connection_is_closed() {
+        let ms = Duration::from_millis;
+        let silence = Silence { first: ms(20), later: ms(60_000) };
+        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut incoming = Incoming::bind(addr, 2, silence).await.unwrap();
+        let addr = incoming.local_addr().unwrap();
+        let mut buffer = [0; 8];
+
+        let _silent = TcpStream::connect(addr).await.unwrap();
+        let mut connection = incoming.next().await.unwrap();
+        let error = connection.read(&mut buffer).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+
+        // The first byte gives it the time of the later ones.
+        let mut peer = TcpStream::connect(addr).await.unwrap();
+        peer.write_all(b"a").await.unwrap();
+        let mut connection = incoming.next().await.unwrap();
+        assert_eq!(connection.read(&mut buffer).await.unwrap(), 1);
+        let left = connection.silence.deadline() - Instant::now();
+        assert!(left > ms(30_000), "{left:?}");
+
+        incoming.silence.later = ms(20);
+        drop(connection);
+        peer = TcpStream::connect(addr).await.unwrap();
+        peer.write_all(b"a").await.unwrap();
+        let mut connection = incoming.next().await.unwrap();
+        assert_eq!(connection.read(&mut buffer).await.unwrap(), 1);
+        let error = connection.read(&mut buffer).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

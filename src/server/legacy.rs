@@ -16,11 +16,11 @@ use tonic::{Extensions, Request, Response, Status, async_trait};
 
 pub(super) use conn::Authorised;
 
-use self::answers::{Answer, details, read_threshold, refusal, say};
+use self::answers::{Answer, details, read_email, read_symbol, read_threshold, refusal, say};
 use super::Services;
 use super::commands::Work;
 use super::fault::Fault;
-use super::incoming::ConnInfo;
+use super::incoming::{ConnInfo, peer};
 use super::observe::Observed;
 use super::password::check_password;
 use super::queries::PRICES_MAX;
@@ -101,9 +101,8 @@ impl Legacy {
     }
 
     /// The account of an address, if this connection may act on it.
-    async fn account(&self, extensions: &Extensions, email: &str) -> Result<UserId, Fault> {
-        let email: Email = email.parse().map_err(|error| refusal("email", &error))?;
-        let account = self.services.accounts.account(&email).await?;
+    async fn account(&self, extensions: &Extensions, email: &Email) -> Result<UserId, Fault> {
+        let account = self.services.accounts.account(email).await?;
         let connection = extensions.get::<ConnInfo>();
         let user = account.map(|account| account.user);
         match self.authorisation {
@@ -122,7 +121,7 @@ impl Legacy {
 
     /// The user's watch, which is the oldest.
     async fn watch(&self, extensions: &Extensions, email: &str) -> Result<WatchView, Fault> {
-        let user = self.account(extensions, email).await?;
+        let user = self.account(extensions, &read_email(email)?).await?;
         let view = self.services.queries.watch(user, WatchRef::Oldest).await?;
         Ok(view.ok_or(Refusal::NoWatch)?)
     }
@@ -137,9 +136,10 @@ impl Legacy {
     ) -> Result<UserResponse, Fault> {
         let key = key(request.metadata(), None)?;
         let (_, extensions, message) = request.into_parts();
+        // Refused alike every time, so that nothing is recorded of it.
+        let email = read_email(email(&message))?;
         let commands = &self.services.commands;
         let asked = commands.request(key, method, &message);
-        let email = email(&message).to_owned();
         let legacy = self.clone();
         let work = async move {
             let user = match legacy.account(&extensions, &email).await {
@@ -163,7 +163,7 @@ impl UserService for Legacy {
         request: Request<UserRegisterRequest>,
     ) -> Result<Response<UserResponse>, Status> {
         self.observed("RegisterUser", async {
-            let email: Result<Email, _> = request.get_ref().email.parse();
+            let email = read_email(&request.get_ref().email);
             let key = match &email {
                 Ok(email) => key(request.metadata(), Some(email))?,
                 // Nobody whose answer could be recorded.
@@ -172,13 +172,14 @@ impl UserService for Legacy {
             let (_, extensions, message) = request.into_parts();
             let commands = &self.services.commands;
             let asked = commands.request(key, "/usermanagement.UserService/RegisterUser", &message);
-            let account = email.map_err(|error| refusal("email", &error)).and_then(|email| {
+            let account = email.and_then(|email| {
                 check_password("password", &message.password).map_err(Refusal::Invalid)?;
                 let watch = registered_watch(&message)?;
                 Ok((email, message.password.clone(), Some(watch)))
             });
             let address = account.as_ref().ok().map(|(email, ..)| email.clone());
-            match (commands.register(asked, account).await?, address) {
+            let peer = peer(&extensions);
+            match (commands.register(asked, account, peer).await?, address) {
                 (Reply::Refused(refusal), _) => Err(Fault::Refused(refusal)),
                 (Reply::Registered { user }, Some(email)) => {
                     // Not if the account was deleted since, should this be a repetition.
@@ -200,9 +201,9 @@ impl UserService for Legacy {
     ) -> Result<Response<UserResponse>, Status> {
         self.observed("LoginUser", async {
             let (_, extensions, UserLoginRequest { email, password }) = request.into_parts();
-            let peer = extensions.get::<ConnInfo>().map(|info| info.peer().ip());
+            let peer = peer(&extensions);
             let login = async {
-                let email: Email = email.parse().map_err(|error| refusal("email", &error))?;
+                let email = read_email(&email)?;
                 self.services.logins.verify(&email, &password, peer).await
             };
             let login = login.await.inspect_err(|_: &Fault| self.services.metrics.login_failed());
@@ -320,10 +321,6 @@ fn change(user: UserId, patch: WatchPatch) -> Command {
 
 fn no_price(symbol: Symbol) -> Fault {
     Fault::invalid(format!("there is no price of {symbol} yet"))
-}
-
-fn read_symbol(field: &str, text: &str) -> Result<Symbol, Refusal> {
-    text.parse().map_err(|error| refusal(field, &error))
 }
 
 fn registered_watch(message: &UserRegisterRequest) -> Result<WatchSpec, Refusal> {

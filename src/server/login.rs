@@ -30,9 +30,29 @@ impl Logins {
         Self { accounts, clock, passwords, throttle }
     }
 
+    /// A peer registers an account; says when to come again if there were too many.
+    pub fn registration(&self, peer: Option<IpAddr>) -> Result<(), Fault> {
+        self.throttle.registration(peer, self.clock.now())
+    }
+
     /// The account of an address, if the password is its own. Counts against the throttle of
     /// the account and of the peer if it is not.
+    ///
+    /// It runs to its end, whatever becomes of its caller. The original's clients give up at
+    /// each deadline, up to 20 times in a row: right passwords must not count for the server's
+    /// slowness, and wrong ones must, or whoever gives up soon could try as many as he likes.
     pub async fn verify(
+        self: &Arc<Self>,
+        email: &Email,
+        password: &str,
+        peer: Option<IpAddr>,
+    ) -> Result<Account, Fault> {
+        let (logins, email, password) = (Arc::clone(self), email.clone(), password.to_owned());
+        let run = async move { logins.run(&email, &password, peer).await };
+        tokio::spawn(run).await.unwrap_or_else(|error| Err(Fault::internal(&error)))
+    }
+
+    async fn run(
         &self,
         email: &Email,
         password: &str,
@@ -44,7 +64,7 @@ impl Logins {
             return Ok(account);
         }
         unjudged.attempt = None;
-        Err(Fault::Unauthenticated("the e-mail address or the password is wrong".to_owned()))
+        Err(wrong())
     }
 
     async fn judge(&self, email: &Email, password: &str) -> Result<Option<Account>, Fault> {
@@ -59,9 +79,12 @@ impl Logins {
     }
 }
 
-/// An attempt that does not count when this is dropped: it succeeded, was not judged, or its
-/// caller gave up first. The original's clients do that at each deadline, up to 20 times in a
-/// row, and would be throttled for the server's slowness.
+/// The answer to a wrong password and to an unknown address.
+pub(super) fn wrong() -> Fault {
+    Fault::Unauthenticated("the e-mail address or the password is wrong".to_owned())
+}
+
+/// An attempt that does not count when this is dropped: it succeeded, or was not judged.
 struct Unjudged<'a> {
     throttle: &'a Throttle,
     attempt: Option<Attempt>,

@@ -50,6 +50,9 @@ use crate::pipeline::broker::Broker;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::collect::{Door, Quotes, SymbolNotes};
 
+/// Bytes of the largest message that carries no ticks: some times what the longest fields take.
+const SMALL_BYTES_MAX: usize = 64 << 10;
+
 /// What the server node works with.
 #[derive(Clone)]
 pub struct Ports {

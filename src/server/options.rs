@@ -51,6 +51,9 @@ pub struct GrpcOptions {
     pub message_bytes_max: usize,
     /// Connections open at the same time at most; others wait to be accepted.
     pub connections_max: usize,
+    /// Milliseconds within which a connection must send its first byte. Later on it is closed
+    /// when it was silent for 10 s more than the two times below.
+    pub first_byte_ms: u64,
     /// Calls and streams open on one connection at the same time at most.
     pub calls_per_connection_max: u32,
     /// Milliseconds after which a silent connection is asked for a sign of life.
@@ -60,6 +63,9 @@ pub struct GrpcOptions {
     /// Milliseconds after which a call is answered DEADLINE_EXCEEDED, should its caller have
     /// set no shorter deadline; a command runs to its end all the same. Streams are not bound.
     pub request_timeout_ms: u64,
+    /// Commands that run at the same time at most, callers that wait for one counted like it;
+    /// what comes beyond is answered "try again".
+    pub commands_max: usize,
     /// Milliseconds that calls have to end in when the server stops; after as many again the
     /// commands that still run are given up.
     pub shutdown_timeout_ms: u64,
@@ -76,10 +82,12 @@ impl Default for GrpcOptions {
             tls_handshake_ms: 10_000,
             message_bytes_max: 4 << 20,
             connections_max: 10_000,
+            first_byte_ms: 10_000,
             calls_per_connection_max: 256,
             keepalive_interval_ms: 60_000,
             keepalive_timeout_ms: 20_000,
             request_timeout_ms: 30_000,
+            commands_max: 1_024,
             shutdown_timeout_ms: 5_000,
             symbol_check_ms: 1_500,
         }
@@ -94,10 +102,17 @@ pub struct HttpOptions {
     pub listen: SocketAddr,
     /// Connections open at the same time at most; others wait to be accepted.
     pub connections_max: usize,
+    /// Milliseconds within which a connection must send its first byte. Later on it is closed
+    /// when it was silent for 30 s.
+    pub first_byte_ms: u64,
 }
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9_999)), connections_max: 256 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9_999)),
+            connections_max: 256,
+            first_byte_ms: 10_000,
+        }
     }
 }

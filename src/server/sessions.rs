@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
+use super::login::wrong;
 use super::secret::random_bytes;
-use super::store::{AccountStore, Session};
-use crate::model::{Timestamp, UserId};
+use super::store::{Account, AccountStore, Opened, Session};
+use crate::model::Timestamp;
 use crate::pipeline::clock::Clock;
 
 /// Bounds of sessions.
@@ -65,14 +66,21 @@ impl Sessions {
         Self { store, clock, options, cached, void: watch::Sender::new(0) }
     }
 
-    /// Opens a session: its token, which is nowhere kept, and when it ends.
-    pub async fn open(&self, user: UserId) -> Result<(String, Timestamp), Fault> {
+    /// Opens a session of an account whose password was right: its token, which is nowhere kept,
+    /// and when it ends. The password is wrong after all if it was changed meanwhile.
+    pub async fn open(&self, account: &Account) -> Result<(String, Timestamp), Fault> {
         let bytes = random_bytes().map_err(|error| Fault::internal(&error))?;
         let token = format!("tl_{}", hex::encode(bytes));
         let expires = self.clock.now().plus(Duration::from_secs(self.options.lifetime_s));
-        self.store.open_session(user, digest(&token), expires).await?;
-        // The store closes the oldest sessions beyond its bound.
-        self.void();
+        let hash = account.password_hash.as_deref();
+        let opened = self.store.open_session(account.user, hash, digest(&token), expires).await;
+        match opened {
+            Ok(Opened::Alone) => {}
+            Ok(Opened::Refused) => return Err(wrong()),
+            // Also after a failure, which may have committed.
+            Ok(Opened::ClosedOthers) | Err(_) => self.void(),
+        }
+        opened?;
         Ok((token, expires))
     }
 
@@ -94,6 +102,11 @@ impl Sessions {
 
     /// Revokes a token: it is dead when this returns.
     pub async fn close(&self, token: TokenDigest) -> Result<(), Fault> {
+        if self.store.session(token).await?.is_none() {
+            // Whoever asks need not have an account: no write, and nothing of others is voided.
+            self.cached.invalidate(&token).await;
+            return Ok(());
+        }
         let closed = self.store.close_session(token).await;
         // Also after a failure, which may have committed.
         self.cached.invalidate(&token).await;

@@ -20,7 +20,7 @@ use super::board::Board;
 use super::commands::{CommandPorts, Commands};
 use super::deadline::DeadlineLayer;
 use super::http::{self, HttpPorts};
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Silence};
 use super::legacy::{Authorisation, Legacy};
 use super::login::Logins;
 use super::options::GrpcOptions;
@@ -29,7 +29,7 @@ use super::queries::Queries;
 use super::sessions::Sessions;
 use super::tail::Tail;
 use super::throttle::Throttle;
-use super::{Ports, ServerError, ServerOptions, Services, v1};
+use super::{Ports, SMALL_BYTES_MAX, ServerError, ServerOptions, Services, v1};
 use crate::health::Health;
 use crate::proto::DESCRIPTORS;
 use crate::proto::usermanagement::user_service_server::UserServiceServer;
@@ -61,7 +61,8 @@ impl Server {
         let transport = transport(grpc)?;
         let services = Arc::new(services(&options, &ports, shutdown.clone()));
         let (reporter, routes) = routes(&options, &services)?;
-        let incoming = Incoming::bind(grpc.listen, grpc.connections_max).await.map_err(bind)?;
+        let incoming =
+            Incoming::bind(grpc.listen, grpc.connections_max, silence(grpc)).await.map_err(bind)?;
         let grpc_addr = incoming.local_addr().map_err(bind)?;
         let pages = HttpPorts {
             metrics: ports.metrics.clone(),
@@ -134,7 +135,7 @@ fn services(options: &ServerOptions, ports: &Ports, shutdown: CancellationToken)
         passwords.clone(),
         Throttle::new(options.throttle),
     ));
-    let commands = Commands::new(CommandPorts {
+    let ports_of_commands = CommandPorts {
         store: Arc::clone(&ports.commands),
         accounts: Arc::clone(&ports.accounts),
         cache: Arc::clone(&ports.cache),
@@ -144,9 +145,9 @@ fn services(options: &ServerOptions, ports: &Ports, shutdown: CancellationToken)
         sessions: Arc::clone(&sessions),
         board: Arc::clone(&board),
         metrics: ports.metrics.clone(),
-    });
+    };
     Services {
-        commands,
+        commands: Commands::new(ports_of_commands, options.grpc.commands_max),
         queries: Queries::new(Arc::clone(&ports.queries), Arc::clone(&board)),
         sessions,
         logins,
@@ -161,6 +162,16 @@ fn services(options: &ServerOptions, ports: &Ports, shutdown: CancellationToken)
         clock: Arc::clone(clock),
         metrics: ports.metrics.clone(),
         shutdown,
+    }
+}
+
+/// A peer that lives answers the transport's question for a sign of life within those two times,
+/// and some seconds are for the way.
+fn silence(options: &GrpcOptions) -> Silence {
+    let answered = options.keepalive_interval_ms.saturating_add(options.keepalive_timeout_ms);
+    Silence {
+        first: Duration::from_millis(options.first_byte_ms),
+        later: Duration::from_millis(answered.saturating_add(10_000)),
     }
 }
 
@@ -211,7 +222,8 @@ fn routes(
             error: error.to_string(),
         })?;
         let legacy = Legacy::new(Arc::clone(services), authorisation, time_zone);
-        routes.add_service(UserServiceServer::new(legacy).max_decoding_message_size(bytes_max));
+        let small = bytes_max.min(SMALL_BYTES_MAX);
+        routes.add_service(UserServiceServer::new(legacy).max_decoding_message_size(small));
     }
     Ok((reporter, routes.routes()))
 }

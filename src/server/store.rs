@@ -255,19 +255,32 @@ pub struct Session {
     pub expires: Timestamp,
 }
 
+/// What came of opening a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// It is open, and no other was closed.
+    Alone,
+    /// It is open, and the account's oldest were closed for it.
+    ClosedOthers,
+    /// It is not: the account is gone, or has another password.
+    Refused,
+}
+
 /// Accounts and sessions. Tokens are known by their SHA-256 digests only.
 #[async_trait]
 pub trait AccountStore: Send + Sync + 'static {
     /// The account of an address.
     async fn account(&self, email: &Email) -> Result<Option<Account>, StoreError>;
 
-    /// Opens a session; the oldest ones beyond the bound per account are closed.
+    /// Opens a session, if the account still has the password hash that was verified; the
+    /// oldest ones beyond the bound per account are closed.
     async fn open_session(
         &self,
         user: UserId,
+        verified_hash: Option<&str>,
         token: [u8; 32],
         expires: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<Opened, StoreError>;
 
     /// The session of a token, unless it has ended or was revoked.
     async fn session(&self, token: [u8; 32]) -> Result<Option<Session>, StoreError>;

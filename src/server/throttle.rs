@@ -1,4 +1,5 @@
-//! Throttling of logins, per account and per peer, in bounded memory.
+//! Throttling of logins, per account and per peer, and of registrations, per peer, in bounded
+//! memory.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,7 +11,8 @@ use crate::model::Timestamp;
 
 use super::fault::Fault;
 
-/// How many failed logins are let through. A login that succeeds does not count.
+/// How many failed logins and how many registrations are let through. A login that succeeds
+/// does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ThrottleOptions {
@@ -22,6 +24,10 @@ pub struct ThrottleOptions {
     pub peer_burst: u32,
     /// Seconds after which one more of a peer is let through.
     pub peer_refill_s: u32,
+    /// Registrations of one peer in a row, whatever came of them; repetitions do not count.
+    pub register_burst: u32,
+    /// Seconds after which one more of a peer is let through.
+    pub register_refill_s: u32,
     /// Accounts and peers remembered at most, each; those that failed least are forgotten first.
     pub entries_max: usize,
 }
@@ -33,16 +39,19 @@ impl Default for ThrottleOptions {
             account_refill_s: 30,
             peer_burst: 100,
             peer_refill_s: 2,
+            register_burst: 200,
+            register_refill_s: 2,
             entries_max: 100_000,
         }
     }
 }
 
-/// The throttle of logins.
+/// The throttle of logins and registrations.
 #[derive(Debug)]
 pub struct Throttle {
     accounts: Buckets<String>,
     peers: Buckets<IpAddr>,
+    registrations: Buckets<IpAddr>,
 }
 
 /// An attempt that was let through and counts until it is known to have succeeded.
@@ -59,6 +68,7 @@ impl Throttle {
         Self {
             accounts: Buckets::new(options.account_burst, options.account_refill_s, max),
             peers: Buckets::new(options.peer_burst, options.peer_refill_s, max),
+            registrations: Buckets::new(options.register_burst, options.register_refill_s, max),
         }
     }
 
@@ -80,6 +90,11 @@ impl Throttle {
             return Err(fault);
         }
         Ok(attempt)
+    }
+
+    /// Lets a registration through and counts it, or says when to come again.
+    pub fn registration(&self, peer: Option<IpAddr>, now: Timestamp) -> Result<(), Fault> {
+        peer.map_or(Ok(()), |peer| self.registrations.take(network(peer), now))
     }
 
     /// The attempt succeeded, or was not judged: it does not count.
@@ -178,6 +193,8 @@ mod tests {
             account_refill_s: 10,
             peer_burst: 3,
             peer_refill_s: 1,
+            register_burst: 2,
+            register_refill_s: 5,
             entries_max,
         })
     }
@@ -206,6 +223,22 @@ mod tests {
         assert_eq!(throttle.attempt("9", v6(9), at(0)), Err(Fault::Throttled { retry_after_s: 1 }));
         assert!(throttle.attempt("9", Some(IpAddr::from([127, 0, 0, 1])), at(0)).is_ok());
         assert!(throttle.attempt("9", v6(9), at(1)).is_ok());
+    }
+
+    #[test]
+    fn registrations_of_a_peer_are_throttled_apart_from_its_logins() {
+        let throttle = throttle(10);
+        let peer = Some(IpAddr::from([127, 0, 0, 1]));
+        for _ in 0..2 {
+            assert_eq!(throttle.registration(peer, at(0)), Ok(()));
+        }
+        assert_eq!(
+            throttle.registration(peer, at(1)),
+            Err(Fault::Throttled { retry_after_s: 4 })
+        );
+        assert!(throttle.registration(Some(IpAddr::from([127, 0, 0, 2])), at(1)).is_ok());
+        assert!(throttle.attempt("a", peer, at(1)).is_ok());
+        assert!(throttle.registration(peer, at(5)).is_ok());
     }
 
     #[test]

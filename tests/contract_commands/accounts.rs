@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tripline::model::Timestamp;
 use tripline::pipeline::clock::Clock;
-use tripline::server::store::{Command, Refusal, Reply, Role};
+use tripline::server::store::{Command, Opened, Refusal, Reply, Role};
 
-use crate::fixture::{DAY, Fixture, SESSIONS_MAX, email, registration};
+use crate::fixture::{DAY, Fixture, HASH, SESSIONS_MAX, email, registration};
 
 impl Fixture {
     fn tomorrow(&self) -> Timestamp {
@@ -27,7 +27,7 @@ pub(crate) async fn sessions_end_and_can_be_closed(f: Fixture) {
     let ann = f.register("Ann@example.com").await;
     let expires = f.tomorrow();
     for token in [[1; 32], [2; 32]] {
-        f.store.open_session(ann, token, expires).await.unwrap();
+        f.store.open_session(ann, HASH, token, expires).await.unwrap();
     }
     let session = f.store.session([1; 32]).await.unwrap().unwrap();
     assert_eq!((session.user, session.email.as_str()), (ann, "Ann@example.com"));
@@ -45,12 +45,13 @@ pub(crate) async fn sessions_end_and_can_be_closed(f: Fixture) {
 pub(crate) async fn sessions_are_bounded_and_the_newest_stays(f: Fixture) {
     let (ann, bob) = (f.register("a@example.com").await, f.register("b@example.com").await);
     let expires = f.tomorrow();
-    f.store.open_session(bob, [99; 32], expires).await.unwrap();
+    f.store.open_session(bob, HASH, [99; 32], expires).await.unwrap();
     let count = u8::try_from(SESSIONS_MAX).unwrap() + 2;
     // All in one instant, with tokens in an order of their own.
     let tokens: Vec<[u8; 32]> = (0..count).map(|n| [n.wrapping_mul(77); 32]).collect();
-    for token in &tokens {
-        f.store.open_session(ann, *token, expires).await.unwrap();
+    for (n, token) in (0..).zip(&tokens) {
+        let opened = f.store.open_session(ann, HASH, *token, expires).await.unwrap();
+        assert_eq!(opened == Opened::ClosedOthers, n >= SESSIONS_MAX, "{n}: {opened:?}");
     }
     for (n, token) in tokens.iter().enumerate() {
         assert_eq!(f.store.session(*token).await.unwrap().is_some(), n >= 2, "{n}");
@@ -62,7 +63,7 @@ pub(crate) async fn a_new_password_revokes_the_other_sessions(f: Fixture) {
     let (ann, bob) = (f.register("a@example.com").await, f.register("b@example.com").await);
     let expires = f.tomorrow();
     for (user, token) in [(ann, [1; 32]), (ann, [2; 32]), (bob, [3; 32])] {
-        f.store.open_session(user, token, expires).await.unwrap();
+        f.store.open_session(user, HASH, token, expires).await.unwrap();
     }
     let set = |keep| Command::SetPassword { user: ann, password_hash: "new".into(), keep };
     assert_eq!(f.run(set(Some([1; 32]))).await, Reply::Done);
@@ -70,13 +71,21 @@ pub(crate) async fn a_new_password_revokes_the_other_sessions(f: Fixture) {
     assert!(f.store.session([2; 32]).await.unwrap().is_none());
     let account = f.store.account(&email("a@example.com")).await.unwrap().unwrap();
     assert_eq!(account.password_hash.as_deref(), Some("new"));
+    // Whoever logged in with the old one meanwhile gets none.
+    for (hash, expected) in
+        [(HASH, Opened::Refused), (None, Opened::Refused), (Some("new"), Opened::Alone)]
+    {
+        let opened = f.store.open_session(ann, hash, [5; 32], expires).await.unwrap();
+        assert_eq!(opened, expected, "{hash:?}");
+    }
     assert_eq!(f.run(set(None)).await, Reply::Done);
     assert!(f.store.session([1; 32]).await.unwrap().is_none());
     assert!(f.store.session([3; 32]).await.unwrap().is_some());
     f.run(Command::DeleteUser { user: ann }).await;
     assert_eq!(f.refusal(set(None)).await, Refusal::UnknownUser);
     // An account that was deleted while somebody logged in to it gets no session.
-    f.store.open_session(ann, [4; 32], expires).await.unwrap();
+    let opened = f.store.open_session(ann, Some("new"), [4; 32], expires).await.unwrap();
+    assert_eq!(opened, Opened::Refused);
     assert!(f.store.session([4; 32]).await.unwrap().is_none());
 }
 
@@ -86,7 +95,7 @@ pub(crate) async fn an_account_is_put_from_the_host(f: Fixture) {
     assert!(f.store.put_account(&address, Some(Role::Operator), None).await.unwrap());
     let first = account().await;
     assert_eq!((first.role, first.password_hash), (Role::Operator, None));
-    f.store.open_session(first.user, [1; 32], f.tomorrow()).await.unwrap();
+    f.store.open_session(first.user, None, [1; 32], f.tomorrow()).await.unwrap();
 
     // A role leaves the sessions, which have it at once.
     assert!(
@@ -104,7 +113,7 @@ pub(crate) async fn an_account_is_put_from_the_host(f: Fixture) {
 
 pub(crate) async fn the_generation_shows_the_writes_of_others(f: Fixture) {
     let ann = f.register("ann@example.com").await;
-    f.store.open_session(ann, [1; 32], f.tomorrow()).await.unwrap();
+    f.store.open_session(ann, HASH, [1; 32], f.tomorrow()).await.unwrap();
     let other = (f.open)().await;
     let mut before = f.store.generation().await.unwrap();
     assert_eq!(f.store.generation().await.unwrap(), before);

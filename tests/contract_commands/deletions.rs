@@ -3,7 +3,7 @@
 use tripline::pipeline::notify::Outcome;
 use tripline::server::store::{Command, DeliveryState, QueryStore, Reply, WatchPatch, WatchRef};
 
-use crate::fixture::{Fixture, at, email, price, spec, symbol};
+use crate::fixture::{Fixture, HASH, at, email, price, spec, symbol};
 
 pub(crate) async fn a_deleted_watch_is_gone_and_cancels_what_is_undelivered(f: Fixture) {
     let ann = f.register("ann@example.com").await;
@@ -47,7 +47,7 @@ pub(crate) async fn a_deleted_user_is_gone_with_all_watches(f: Fixture) {
     let pause = WatchPatch { paused: Some(true), ..WatchPatch::default() };
     f.change(ann, ids[2], pause).await;
     let bobs = f.create(bob, spec("B")).await;
-    f.store.open_session(ann, [1; 32], at(9_000_000_000)).await.unwrap();
+    f.store.open_session(ann, HASH, [1; 32], at(9_000_000_000)).await.unwrap();
     let alert = f.tell(&f.watch(ann, ids[0]).await, at(1)).await;
     let bobs_alert = f.tell(&f.watch(bob, bobs).await, at(2)).await;
     f.accept(&[alert, bobs_alert], &[], 0).await;

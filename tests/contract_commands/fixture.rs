@@ -21,6 +21,8 @@ use tripline::server::store::*;
 pub(crate) const PARTITIONS: u32 = 3;
 pub(crate) const WATCHES_MAX: u32 = 5;
 pub(crate) const SESSIONS_MAX: u32 = 3;
+/// The password hash of whoever registers.
+pub(crate) const HASH: Option<&str> = Some("hash");
 pub(crate) const SWEEP_ROWS_MAX: u32 = 4;
 /// Days after which alerts, deliveries and prices go.
 pub(crate) const KEEP_DAYS: u64 = 90;

@@ -7,7 +7,7 @@ use tripline::pipeline::notify::Outcome;
 use tripline::server::store::{DeliveryState, Reply};
 
 use crate::fixture::{
-    DAY, Fixture, KEEP_DAYS, SWEEP_ROWS_MAX, at, dead, dead_record, request, spec, symbol,
+    DAY, Fixture, HASH, KEEP_DAYS, SWEEP_ROWS_MAX, at, dead, dead_record, request, spec, symbol,
 };
 
 impl Fixture {
@@ -81,7 +81,7 @@ pub(crate) async fn requests_and_sessions_go_after_their_time(f: Fixture) {
     assert_eq!(f.store.recorded(&asked.key).await.unwrap(), None);
 
     let expires = f.clock.now().plus(DAY);
-    f.store.open_session(ann, [1; 32], expires).await.unwrap();
+    f.store.open_session(ann, HASH, [1; 32], expires).await.unwrap();
     f.sweep().await;
     assert!(f.store.session([1; 32]).await.unwrap().is_some());
     f.clock.advance(DAY);

@@ -149,6 +149,74 @@ async fn failed_logins_are_throttled_per_account_and_per_peer() {
 }
 
 #[tokio::test]
+async fn registrations_of_a_peer_are_throttled_but_no_repetition() {
+    let node = World::new().node(|options| options.throttle.register_burst = 2).await;
+    let mut client = AccountsClient::new(node.connect().await);
+    for (id, email, code) in [
+        ("r1", "ann@example.com", Code::Ok),
+        ("r1", "ann@example.com", Code::Ok),
+        ("r2", "ann@example.com", Code::AlreadyExists),
+        ("r3", "bob@example.com", Code::ResourceExhausted),
+        ("r2", "ann@example.com", Code::AlreadyExists),
+    ] {
+        let password = "secret".to_owned();
+        let mut request =
+            Request::new(v1::RegisterRequest { email: email.to_owned(), password });
+        set(&mut request, "request-id", id);
+        let found = client.register(request).await;
+        let found = found.err().map_or(Code::Ok, |status| status.code());
+        assert_eq!(found, code, "{id} {email}");
+    }
+    // What was throttled was not recorded.
+    node.world.clock.advance(Duration::from_secs(2));
+    let password = "secret".to_owned();
+    let mut request =
+        Request::new(v1::RegisterRequest { email: "bob@example.com".to_owned(), password });
+    set(&mut request, "request-id", "r3");
+    client.register(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn attempts_are_judged_whatever_becomes_of_their_callers() {
+    let node = World::new()
+        .node(|options| {
+            options.throttle.account_burst = 3;
+            // One after the other, so that a login that has ended says the same of those before.
+            options.passwords.hash_concurrency_max = 1;
+        })
+        .await;
+    let ann = "ann@example.com";
+    node.login(ann, Role::User).await;
+    let mut client = AccountsClient::new(node.connect().await);
+    // A caller that gives up at once: right passwords never count, as often as it tries.
+    for _ in 0..10 {
+        let mut request = Request::new(v1::LoginRequest {
+            email: ann.to_owned(),
+            password: "secret".to_owned(),
+        });
+        request.set_timeout(Duration::from_millis(10));
+        let _ = client.login(request).await;
+        assert!(login(&mut client, ann, "secret").await.is_ok());
+    }
+    // Wrong ones do.
+    within(async {
+        loop {
+            let mut request = Request::new(v1::LoginRequest {
+                email: ann.to_owned(),
+                password: "wrong".to_owned(),
+            });
+            request.set_timeout(Duration::from_millis(10));
+            let _ = client.login(request).await;
+            match login(&mut client, ann, "secret").await {
+                Ok(_) => {}
+                Err(status) => break assert_eq!(status.code(), Code::ResourceExhausted),
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn roles_are_checked() {
     let node = Node::start().await;
     let channel = node.connect().await;
@@ -174,4 +242,34 @@ async fn roles_are_checked() {
         let status = operator.retry_dead_letter(with(&token, retry)).await.unwrap_err();
         assert_eq!(status.code(), expected, "{role:?}: {status:?}");
     }
+}
+
+#[tokio::test]
+async fn a_feeder_that_is_demoted_stops() {
+    let node = Node::start().await;
+    let token = node.login("feed@example.com", Role::Feeder).await;
+    let mut feed = FeedClient::new(node.connect().await);
+    let (send, batches) = tokio::sync::mpsc::channel(1);
+    let batches = futures::stream::unfold(batches, |mut batches| async {
+        batches.recv().await.map(|batch| (batch, batches))
+    });
+    let mut answers = feed.push_ticks(with(&token, batches)).await.unwrap().into_inner();
+    send.send(v1::PushTicksRequest::default()).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().accepted, 0);
+    let other = node.world.store().await;
+    let email = "feed@example.com".parse().unwrap();
+    other.put_account(&email, Some(Role::User), None).await.unwrap();
+    let status = within(async {
+        loop {
+            node.world.clock.advance(Duration::from_millis(500));
+            // It fails once the stream has ended, and its end says why.
+            let _ = send.send(v1::PushTicksRequest::default()).await;
+            match answers.message().await {
+                Ok(answer) => assert!(answer.is_some()),
+                Err(status) => break status,
+            }
+        }
+    })
+    .await;
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
 }

@@ -71,6 +71,25 @@ async fn copies_over_two_processes_and_a_restart_make_one_watch() {
 }
 
 #[tokio::test]
+async fn commands_at_the_same_time_are_bounded() {
+    let node = World::new().node(|options| options.grpc.commands_max = 1).await;
+    let client = AccountsClient::new(node.connect().await);
+    let registrations = (0..20).map(|number| {
+        let mut client = client.clone();
+        let email = format!("user-{number}@example.com");
+        let request = v1::RegisterRequest { email, password: "secret".to_owned() };
+        async move { client.register(request).await }
+    });
+    let (done, refused): (Vec<_>, Vec<_>) =
+        join_all(registrations).await.into_iter().partition(Result::is_ok);
+    assert!(!done.is_empty() && !refused.is_empty());
+    for status in refused.into_iter().map(Result::unwrap_err) {
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.message().contains("too many commands"), "{status:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_caller_that_gives_up_finds_its_request_done() {
     // A registration hashes a password, which takes longer than this.
     let world = World::new();

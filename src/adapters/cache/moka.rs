@@ -1,6 +1,6 @@
 //! A request cache in the memory of one process.
 //!
-//! Answers live in a bounded moka cache. Claims live beside it, because an evicted claim would
+//! Answers live in a moka cache, bounded in number and in bytes. Claims live beside it, because an evicted claim would
 //! let two callers be the first.
 
 use std::collections::HashMap;
@@ -16,12 +16,17 @@ use crate::pipeline::clock::Clock;
 use crate::server::cache::{Begin, RequestCache, Ticket};
 use crate::server::store::RequestKey;
 
+/// What an entry takes beside its texts, roughly.
+const ENTRY_BYTES: u64 = 64;
+
 /// The bounds of a [`MokaCache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MokaOptions {
     /// Answers kept at most; the least used go first. As many requests may be running at a time.
     pub entries_max: u64,
+    /// Bytes of these answers and their keys at most.
+    pub answer_bytes_max: u64,
     /// Seconds for which an answer is kept.
     pub ttl_s: u64,
     /// Seconds after which a claim that was neither finished nor abandoned goes to a caller that
@@ -31,7 +36,12 @@ pub struct MokaOptions {
 
 impl Default for MokaOptions {
     fn default() -> Self {
-        Self { entries_max: 100_000, ttl_s: 86_400, claim_timeout_s: 30 }
+        Self {
+            entries_max: 100_000,
+            answer_bytes_max: 64 << 20,
+            ttl_s: 86_400,
+            claim_timeout_s: 30,
+        }
     }
 }
 
@@ -67,8 +77,16 @@ struct Claim {
 impl MokaCache {
     /// An empty cache.
     pub fn new(options: MokaOptions, clock: Arc<dyn Clock>) -> Self {
+        // A moka cache has one bound. None of its entries weighs less than its share of the
+        // bytes, so that this one holds for their number as well.
+        let share = options.answer_bytes_max.div_ceil(options.entries_max.max(1));
         let answers = Cache::builder()
-            .max_capacity(options.entries_max)
+            .max_capacity(options.answer_bytes_max)
+            .weigher(move |key: &RequestKey, answered: &Arc<Answered>| {
+                let bytes = key.caller.len() + key.id.len() + answered.answer.len();
+                let weight = (bytes as u64).saturating_add(ENTRY_BYTES).max(share);
+                u32::try_from(weight).unwrap_or(u32::MAX)
+            })
             .time_to_live(Duration::from_secs(options.ttl_s))
             .build();
         Self { clock, options, answers, claims: Mutex::default() }

@@ -28,7 +28,7 @@ pub struct PollerOptions {
     /// were started together from asking together.
     pub jitter_max_ms: u64,
     /// The time between two readings of the watched symbols, in milliseconds. New ones are
-    /// asked for at once, ahead of the others.
+    /// asked for at once, in turns with the others.
     pub reread_ms: u64,
     /// How many symbols are asked for at the same time.
     pub concurrency_max: usize,
@@ -76,8 +76,12 @@ pub struct Poller {
     ports: PollerPorts,
     options: PollerOptions,
     poked: PollerHandle,
-    /// Symbols still to be asked.
+    /// Symbols of the cycle that are still to be asked.
     queue: VecDeque<Symbol>,
+    /// Symbols watched since it began, still to be asked.
+    newcomers: VecDeque<Symbol>,
+    /// Whose turn it is when both wait.
+    newcomer_next: bool,
     /// Symbols of this cycle that are in the queue, under way, or done with.
     asked: HashSet<Symbol>,
     under_way: FuturesUnordered<BoxFuture<'static, Answer>>,
@@ -97,6 +101,8 @@ impl Poller {
             options,
             poked: PollerHandle::default(),
             queue: VecDeque::new(),
+            newcomers: VecDeque::new(),
+            newcomer_next: true,
             asked: HashSet::new(),
             under_way: FuturesUnordered::new(),
             under_way_symbols: HashSet::new(),
@@ -124,7 +130,8 @@ impl Poller {
             max => self.ports.random.next_u64() % max.saturating_add(1),
         };
         self.cycle = self.timer(self.options.interval_ms.saturating_add(jitter));
-        self.asked = self.queue.iter().chain(&self.under_way_symbols).copied().collect();
+        let waiting = self.queue.iter().chain(&self.newcomers);
+        self.asked = waiting.chain(&self.under_way_symbols).copied().collect();
         self.fresh = true;
         self.read();
     }
@@ -154,25 +161,37 @@ impl Poller {
         let is_watched = |symbol: Symbol| watched.binary_search(&symbol).is_ok();
         self.ports.notes.retain(is_watched);
         self.queue.retain(|symbol| is_watched(*symbol));
+        self.newcomers.retain(|symbol| is_watched(*symbol));
         let fresh = std::mem::take(&mut self.fresh);
         for symbol in &watched {
             if !self.asked.insert(*symbol) {
                 continue;
             }
             // Who has just added a watch is waiting; the rest of a cycle is not.
-            if fresh {
-                self.queue.push_back(*symbol);
-            } else {
-                self.queue.push_front(*symbol);
-            }
+            let queue = if fresh { &mut self.queue } else { &mut self.newcomers };
+            queue.push_back(*symbol);
         }
         self.ports.watched.set(watched);
+    }
+
+    /// The symbol to be asked next: new ones and the cycle's take turns, so that a stream of new
+    /// ones leaves the others half of the pace.
+    fn next_symbol(&mut self) -> Option<Symbol> {
+        let newcomer = self.newcomer_next || self.queue.is_empty();
+        let queue = if newcomer && !self.newcomers.is_empty() {
+            &mut self.newcomers
+        } else {
+            &mut self.queue
+        };
+        let symbol = queue.pop_front();
+        self.newcomer_next = !newcomer || self.newcomers.is_empty();
+        symbol
     }
 
     /// Asks for as many symbols as may be asked for at the same time.
     fn launch(&mut self) {
         while self.under_way.len() < self.options.concurrency_max.max(1) {
-            let Some(symbol) = self.queue.pop_front() else { return };
+            let Some(symbol) = self.next_symbol() else { return };
             let quotes = self.ports.quotes.clone();
             self.under_way_symbols.insert(symbol);
             self.under_way.push(async move { (symbol, quotes.quote(symbol).await) }.boxed());

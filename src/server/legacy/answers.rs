@@ -1,10 +1,10 @@
-//! What the original's API says, and how it states thresholds and times.
+//! What the original's API says, and how it states fields, thresholds and times.
 
 use std::fmt::Display;
 
 use jiff::tz::TimeZone;
 
-use crate::model::{Price, Symbol, WatchSpec};
+use crate::model::{Email, Price, Symbol, WatchSpec};
 use crate::proto::usermanagement::{
     AverageResponse, DetailsResponse, StockValueResponse, UserResponse,
 };
@@ -54,6 +54,16 @@ pub(super) fn say(message: &str) -> UserResponse {
 /// A refusal of a field.
 pub(super) fn refusal(field: &str, error: &dyn Display) -> Refusal {
     Refusal::Invalid(format!("{field}: {error}"))
+}
+
+/// An address.
+pub(super) fn read_email(text: &str) -> Result<Email, Refusal> {
+    text.parse().map_err(|error| refusal("email", &error))
+}
+
+/// A symbol.
+pub(super) fn read_symbol(field: &str, text: &str) -> Result<Symbol, Refusal> {
+    text.parse().map_err(|error| refusal(field, &error))
 }
 
 /// A threshold: -1 for none, or the decimal that a float stands for.

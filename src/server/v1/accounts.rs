@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::auth::{peer, request_key, token};
+use super::auth::{request_key, token};
 use super::status::done;
 use super::{Api, fields, views};
 use crate::proto::v1::accounts_server::Accounts;
@@ -14,6 +14,7 @@ use crate::proto::v1::{
     WhoAmIRequest, WhoAmIResponse,
 };
 use crate::server::fault::Fault;
+use crate::server::incoming::peer;
 use crate::server::store::RequestKey;
 
 #[async_trait]
@@ -30,13 +31,14 @@ impl Accounts for Api {
                 // Nobody whose answer could be recorded.
                 Err(_) => None,
             };
+            let peer = peer(request.extensions());
             let message = request.into_inner();
             let commands = &self.services.commands;
             let request = commands.request(key, "/tripline.v1.Accounts/Register", &message);
             let asked = email.and_then(|email| {
                 Ok((email, fields::password("password", message.password)?, None))
             });
-            done(commands.register(request, asked).await?)?;
+            done(commands.register(request, asked, peer).await?)?;
             Ok(RegisterResponse {})
         })
         .await
@@ -52,7 +54,7 @@ impl Accounts for Api {
             let result = async {
                 let email = fields::email(&email)?;
                 let account = self.services.logins.verify(&email, &password, peer).await?;
-                self.services.sessions.open(account.user).await
+                self.services.sessions.open(&account).await
             };
             let result = result.await.inspect_err(|_: &Fault| self.services.metrics.login_failed());
             let (token, expires) = result?;

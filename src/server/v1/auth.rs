@@ -1,14 +1,12 @@
 //! Who calls, what the role allows, and under which id.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
+use tonic::Request;
 use tonic::metadata::MetadataMap;
-use tonic::{Extensions, Request};
 
 use super::Api;
 use crate::server::fault::Fault;
-use crate::server::incoming::ConnInfo;
 use crate::server::sessions::{TokenDigest, digest};
 
 pub(super) use crate::server::sessions::log_in;
@@ -90,9 +88,4 @@ pub(super) fn require(session: &Session, allowed: &[Role]) -> Result<(), Fault> 
     let allowed = allowed.iter().map(name).collect::<Vec<_>>().join(" or ");
     let found = name(&session.role);
     Err(Fault::Denied(format!("expected an account with the role {allowed}, found {found}")))
-}
-
-/// The address that a call comes from.
-pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
-    extensions.get::<ConnInfo>().map(|connection| connection.peer().ip())
 }

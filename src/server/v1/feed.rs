@@ -4,15 +4,17 @@ use futures::Stream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::auth::require;
+use super::auth::{log_in, require};
 use super::{Api, fields};
 use crate::metrics::Reason;
 use crate::proto::v1::feed_server::Feed;
 use crate::proto::v1::{PushTicksRequest, PushTicksResponse, RefusedTick};
 use crate::server::fault::Fault;
+use crate::server::sessions::TokenDigest;
 use crate::server::store::Role;
 
 const BATCH_MAX: usize = 10_000;
+const FEEDERS: &[Role] = &[Role::Feeder, Role::Operator];
 
 #[async_trait]
 impl Feed for Api {
@@ -24,8 +26,8 @@ impl Feed for Api {
     ) -> Result<Response<Self::PushTicksStream>, Status> {
         self.observed("PushTicks", async {
             let (caller, batches) = self.open(request).await?;
-            require(&caller.session, &[Role::Feeder, Role::Operator])?;
-            Ok(self.while_valid(caller.token, self.clone().accept_all(batches)))
+            require(&caller.session, FEEDERS)?;
+            Ok(self.while_valid(caller.token, self.clone().accept_all(caller.token, batches)))
         })
         .await
     }
@@ -36,17 +38,29 @@ impl Api {
     /// caller's back-pressure.
     fn accept_all(
         self,
+        token: TokenDigest,
         batches: Streaming<PushTicksRequest>,
     ) -> impl Stream<Item = Result<PushTicksResponse, Fault>> {
-        futures::stream::unfold((self, batches), |(api, mut batches)| async {
+        futures::stream::unfold((self, batches), move |(api, mut batches)| async move {
             let answer = match batches.message().await {
-                Ok(Some(batch)) => api.accept(batch).await,
+                Ok(Some(batch)) => api.accept_of(token, batch).await,
                 Ok(None) => return None,
                 // The caller is gone, or sends what is no message.
                 Err(status) => Err(Fault::invalid(status.message())),
             };
             Some((answer, (api, batches)))
         })
+    }
+
+    /// Accepts a batch, if the account may still feed: a stream outlives its role.
+    async fn accept_of(
+        &self,
+        token: TokenDigest,
+        batch: PushTicksRequest,
+    ) -> Result<PushTicksResponse, Fault> {
+        let session = self.services.sessions.find(token).await?.ok_or_else(log_in)?;
+        require(&session, FEEDERS)?;
+        self.accept(batch).await
     }
 
     async fn accept(&self, batch: PushTicksRequest) -> Result<PushTicksResponse, Fault> {

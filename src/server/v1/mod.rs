@@ -19,7 +19,7 @@ use tonic::codegen::BoxStream;
 use tonic::service::RoutesBuilder;
 use tonic::{Response, Status};
 
-use super::Services;
+use super::{SMALL_BYTES_MAX, Services};
 use super::fault::Fault;
 use super::observe::Observed;
 use super::sessions::TokenDigest;
@@ -36,8 +36,12 @@ impl Api {
         Self { services }
     }
 
-    /// Adds every service, taking messages of at most `bytes_max`.
+    /// Adds every service, taking messages of at most `bytes_max`: only ticks come in messages
+    /// so large, those of the others are small.
     pub(super) fn add_to(&self, routes: &mut RoutesBuilder, bytes_max: usize) {
+        let feed = v1::feed_server::FeedServer::new(self.clone());
+        routes.add_service(feed.max_decoding_message_size(bytes_max));
+        let bytes_max = bytes_max.min(SMALL_BYTES_MAX);
         macro_rules! add {
             ($($server:path),+ $(,)?) => {$(
                 routes.add_service(
@@ -50,7 +54,6 @@ impl Api {
             v1::watches_server::WatchesServer<Api>,
             v1::quotes_server::QuotesServer<Api>,
             v1::alerts_server::AlertsServer<Api>,
-            v1::feed_server::FeedServer<Api>,
             v1::operator_server::OperatorServer<Api>,
         );
     }

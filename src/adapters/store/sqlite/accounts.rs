@@ -8,7 +8,7 @@ use super::commands::role_text;
 use super::{SqliteStore, rows};
 use crate::model::{Email, Timestamp, UserId};
 use crate::pipeline::store::StoreError;
-use crate::server::store::{Account, AccountStore, Role, Session};
+use crate::server::store::{Account, AccountStore, Opened, Role, Session};
 
 #[async_trait]
 impl AccountStore for SqliteStore {
@@ -31,25 +31,31 @@ impl AccountStore for SqliteStore {
     async fn open_session(
         &self,
         user: UserId,
+        verified_hash: Option<&str>,
         token: [u8; 32],
         expires: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Opened, StoreError> {
         let mut tx = self.write().await?;
         // Later than the account's others even if the clock was set back: the newest is never
-        // the one to be closed. An account deleted meanwhile gets none.
-        sqlx::query(
+        // the one to be closed. An account deleted meanwhile gets none, and none is had by a
+        // password that was changed since it was verified.
+        let inserted = sqlx::query(
             "INSERT INTO sessions (token, user_id, created_ms, expires_ms)
              SELECT ?1, u.id, MAX(?2, 1 + COALESCE(
                         (SELECT MAX(created_ms) FROM sessions WHERE user_id = u.id), 0)), ?3
-             FROM users u WHERE u.id = ?4",
+             FROM users u WHERE u.id = ?4 AND u.password_hash IS ?5",
         )
         .bind(&token[..])
         .bind(self.inner.clock.now().millis())
         .bind(expires.millis())
         .bind(user.0)
+        .bind(verified_hash)
         .execute(&mut *tx)
         .await?;
-        sqlx::query(
+        if inserted.rows_affected() == 0 {
+            return Ok(Opened::Refused);
+        }
+        let closed = sqlx::query(
             "DELETE FROM sessions WHERE token IN (
                  SELECT token FROM sessions WHERE user_id = ?
                  ORDER BY created_ms DESC LIMIT -1 OFFSET ?)",
@@ -58,7 +64,8 @@ impl AccountStore for SqliteStore {
         .bind(self.inner.options.sessions_per_account_max.max(1))
         .execute(&mut *tx)
         .await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(if closed.rows_affected() == 0 { Opened::Alone } else { Opened::ClosedOthers })
     }
 
     async fn session(&self, token: [u8; 32]) -> Result<Option<Session>, StoreError> {

@@ -200,6 +200,18 @@ async fn a_new_symbol_waits_for_no_cycle_and_a_dropped_one_is_not_asked() {
 }
 
 #[tokio::test]
+async fn new_symbols_take_turns_with_the_others() {
+    let mut test = Test::new("A B C", |options| options.concurrency_max = 1);
+    let hold = test.hold("A");
+    assert_eq!(test.ready(), "");
+    test.watch("A B C N1 N2 N3 N4");
+    test.poller.handle().poke();
+    assert_eq!(test.ready(), "");
+    drop(hold);
+    assert_eq!(test.ready(), "A N1 B N2 C N3 N4");
+}
+
+#[tokio::test]
 async fn why_there_is_no_price_is_noted_and_counted() {
     let mut test = Test::new("A B C", |_| ());
     test.fail("A", MarketError::UnknownSymbol);
