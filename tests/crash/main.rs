@@ -18,7 +18,7 @@ use std::sync::Arc;
 use caller::Caller;
 use futures::StreamExt as _;
 use futures::future::join_all;
-use process::{Serve, settled};
+use process::{Serve, eventually, settled};
 use story::{Story, ticks};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -201,6 +201,7 @@ impl World {
         }
         if !failed {
             // Mails may still be on their way to the point.
+            eventually(&format!("it dies at {:?}", plan.failpoint), async || serve.ended()).await;
             let status = serve.exit().await;
             assert_eq!(status.signal(), Some(6), "{:?}: it died of {status}", plan.failpoint);
             serve = self.start(&[]).await;

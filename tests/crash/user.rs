@@ -25,7 +25,8 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Registers, logs in, and creates a watch that tells with the first tick of its symbol.
+    /// Registers, logs in, and creates watches that tell with nearly every tick, so that mails
+    /// flow all the time.
     pub(crate) async fn register(mut caller: Caller, folder: &Path, seed: u64) -> Self {
         let (email, password) = (caller.email.clone(), PASSWORD.to_owned());
         let registration = v1::RegisterRequest { email: email.clone(), password };
@@ -39,8 +40,11 @@ impl User {
         let id = UserId(row.fetch_one(&mut store).await.unwrap().get(0));
         let mut user =
             Self { caller, random: SeededRandom::new(seed), id, watches: Story::default() };
-        let spec = WatchSpec::new(symbol(0), None, Some(cents(1)), Policy::default(), 0);
-        user.create(spec.unwrap()).await;
+        for number in 0..2 {
+            let policy = Policy::Step { step: cents(1) };
+            let spec = WatchSpec::new(symbol(number), None, Some(cents(1)), policy, 0);
+            user.create(spec.unwrap()).await;
+        }
         user
     }
 
