@@ -88,6 +88,11 @@ impl Market {
         self.names[at]
     }
 
+    /// The first price of a symbol.
+    pub(crate) fn first(&self, at: usize) -> Price {
+        price(self.prices[at])
+    }
+
     /// A new watch on a random symbol.
     pub(crate) fn watch(&mut self, id: u64, mix: Mix) -> Watch {
         let at = self.zipf.draw(&mut self.rng);
