@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::client::{Client, ClientArgs};
 use super::failure::{Failure, note};
-use super::output::Output;
+use super::output::{Output, printable};
 use super::password;
 use crate::proto::v1::accounts_client::AccountsClient;
 use crate::proto::v1::{
@@ -98,7 +98,7 @@ impl Login {
         let request = LoginRequest { email: email.clone(), password };
         let send = |channel, request| async { AccountsClient::new(channel).login(request).await };
         let login = client.try_call(request, send).await.map_err(|status| match status.code() {
-            Code::Unauthenticated => Failure::failed(status.message()).or_next(
+            Code::Unauthenticated => Failure::failed(printable(status.message())).or_next(
                 "check the email and the password; `tripline register EMAIL` creates an account",
             ),
             _ => client.failure(&status),

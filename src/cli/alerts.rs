@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use super::client::{Client, ClientArgs, RETRIES_MAX, pause};
 use super::failure::{Failure, is_transient, note};
-use super::output::{Cell, Output, Row, Tone};
+use super::output::{Cell, Output, Row, Tone, printable};
 use crate::proto::v1::alerts_client::AlertsClient;
 use crate::proto::v1::{Alert, DeliveryState, ListAlertsRequest, StreamAlertsRequest};
 
@@ -189,7 +189,8 @@ impl Follower {
                 return Err(self.client.failure(&status));
             }
             if attempt == 0 && limit.is_none() {
-                note(&format!("warning: lost the stream ({}); connecting again", status.message()));
+                let why = printable(status.message());
+                note(&format!("warning: lost the stream ({why}); connecting again"));
             }
             pause(attempt).await;
             attempt += 1;

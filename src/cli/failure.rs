@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use tonic::{Code, Status};
 
+use super::output::printable;
+
 /// Something was done wrong, by whomever.
 const FAILED: u8 = 1;
 /// The command or its input was wrong.
@@ -61,7 +63,7 @@ impl Failure {
             }
             _ => (FAILED, None),
         };
-        Self { status: exit, message: message.to_owned(), next: next.map(str::to_owned) }
+        Self { status: exit, message: printable(message), next: next.map(str::to_owned) }
     }
 
     fn unreachable(server: &str, cause: &str) -> Self {

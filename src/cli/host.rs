@@ -82,7 +82,7 @@ Example:
         #[command(flatten)]
         place: Where,
     },
-    /// Sets what an account may do.
+    /// Sets what an account may do; more than before logs it out everywhere.
     #[command(after_help = "\
 Example:
   $ tripline user role feed@example.com feeder")]
@@ -127,7 +127,11 @@ impl User {
                 let store = place.store().await?;
                 known(&store, &email).await?;
                 put(&store, &email, Some(role), None).await?;
-                note(&format!("{email} has the role {} now", name(role)));
+                note(&format!(
+                    "{email} has the role {} now; its password is unchanged, and a higher role \
+                     has logged it out everywhere",
+                    name(role)
+                ));
             }
             UserAction::Password { email, password_file, place } => {
                 let store = place.store().await?;

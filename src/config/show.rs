@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use ::config::ValueKind;
 
 use super::Loaded;
+use crate::adapters::mailer::SmtpUrl;
 
 /// What is shown instead of a secret.
 const REDACTED: &str = "(redacted)";
@@ -24,7 +25,7 @@ impl Loaded {
             }
             let Some(value) = self.values.get(&entry.path) else { continue };
             let shown = match &value.kind {
-                ValueKind::String(text) if entry.is_secret() && !text.is_empty() => {
+                ValueKind::String(text) if hides(entry.is_secret(), &entry.path, text) => {
                     format!("{REDACTED:?}")
                 }
                 kind => toml(kind),
@@ -34,6 +35,13 @@ impl Loaded {
         }
         text
     }
+}
+
+/// Whether a text is not shown at all. A mailer with a slip in it may be anything, a password
+/// with an unencoded character above all.
+fn hides(is_secret: bool, path: &str, text: &str) -> bool {
+    let is_readable = matches!(text, "" | "console" | "files") || text.parse::<SmtpUrl>().is_ok();
+    (is_secret && !text.is_empty()) || (path == "mail.mailer" && !is_readable)
 }
 
 fn toml(value: &ValueKind) -> String {
@@ -58,11 +66,9 @@ fn toml(value: &ValueKind) -> String {
 /// A URL without the password that it may bear.
 fn without_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let end = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host)))
-    {
-        Some((user, host)) => format!("{scheme}://{user}:{REDACTED}@{host}{path}"),
+    // By the last @, wherever a / is: a password may hold one.
+    match rest.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
+        Some((user, host)) => format!("{scheme}://{user}:{REDACTED}@{host}"),
         None => text.to_owned(),
     }
 }

@@ -287,8 +287,30 @@ fn the_defaults_are_those_of_the_structs() {
 #[test]
 fn passwords_are_not_shown() {
     let dir = TempDir::new().unwrap();
-    let flags = ["mail.mailer=smtp://ann:secret@localhost:25"];
-    let loaded = load(&sources(&dir, None, &[], &flags)).unwrap();
-    let line = "mailer = \"smtp://ann:(redacted)@localhost:25\"  # flag --set";
-    assert!(loaded.show().contains(line), "{}", loaded.show());
+    for (flag, expected) in [
+        ("mail.mailer=console", "mailer = \"console\""),
+        ("mail.mailer=files", "mailer = \"files\""),
+        (
+            "mail.mailer=smtp://ann:secret@localhost:25",
+            "mailer = \"smtp://ann:(redacted)@localhost:25\"",
+        ),
+        (
+            "mail.mailer=smtp://ann:se/cret@localhost",
+            "mailer = \"smtp://ann:(redacted)@localhost\"",
+        ),
+        (
+            "mail.mailer=smtp://ann:s@e/cret@localhost",
+            "mailer = \"smtp://ann:(redacted)@localhost\"",
+        ),
+        ("mail.mailer=smtp://ann:secret@localhost:none", "mailer = \"(redacted)\""),
+        ("mail.mailer=ann:secret@localhost", "mailer = \"(redacted)\""),
+        (
+            "market.yahoo.base_url=https://ann:se/cret@localhost/x",
+            "base_url = \"https://ann:(redacted)@localhost/x\"",
+        ),
+    ] {
+        let loaded = load(&sources(&dir, None, &[], &[flag])).unwrap();
+        let line = format!("{expected}  # flag --set");
+        assert!(loaded.show().contains(&line), "{flag}: {}", loaded.show());
+    }
 }

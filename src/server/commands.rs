@@ -141,9 +141,9 @@ impl Commands {
 
     /// Commands outlive their callers, so that the bound of calls is none of theirs.
     fn place(&self) -> Result<OwnedSemaphorePermit, Fault> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            Fault::Unavailable("too many commands are running: try again".to_owned())
-        })
+        Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| Fault::Unavailable("too many commands are running: try again".to_owned()))
     }
 
     async fn settle(

@@ -30,6 +30,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use legacy::{Authorisation, LegacyOptions};
@@ -143,6 +144,7 @@ struct Services {
     market: Option<Arc<dyn Quotes>>,
     symbol_notes: SymbolNotes,
     symbol_check_ms: u64,
+    symbol_check: Semaphore,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     shutdown: CancellationToken,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -159,6 +160,7 @@ fn services(options: &ServerOptions, ports: &Ports, shutdown: CancellationToken)
         market: ports.market.clone(),
         symbol_notes: ports.symbol_notes.clone(),
         symbol_check_ms: options.grpc.symbol_check_ms,
+        symbol_check: Semaphore::new(1),
         clock: Arc::clone(clock),
         metrics: ports.metrics.clone(),
         shutdown,

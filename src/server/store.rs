@@ -288,8 +288,8 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Revokes a token.
     async fn close_session(&self, token: [u8; 32]) -> Result<(), StoreError>;
 
-    /// Creates or changes an account from the host: a role and, if given, a password, which
-    /// revokes the account's sessions. Returns whether it was created.
+    /// Creates or changes an account from the host: a role and, if given, a password. A password
+    /// and a higher role revoke the account's sessions. Returns whether it was created.
     async fn put_account(
         &self,
         email: &Email,

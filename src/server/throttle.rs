@@ -232,10 +232,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(throttle.registration(peer, at(0)), Ok(()));
         }
-        assert_eq!(
-            throttle.registration(peer, at(1)),
-            Err(Fault::Throttled { retry_after_s: 4 })
-        );
+        assert_eq!(throttle.registration(peer, at(1)), Err(Fault::Throttled { retry_after_s: 4 }));
         assert!(throttle.registration(Some(IpAddr::from([127, 0, 0, 2])), at(1)).is_ok());
         assert!(throttle.attempt("a", peer, at(1)).is_ok());
         assert!(throttle.registration(peer, at(5)).is_ok());

@@ -97,11 +97,16 @@ pub(crate) async fn an_account_is_put_from_the_host(f: Fixture) {
     assert_eq!((first.role, first.password_hash), (Role::Operator, None));
     f.store.open_session(first.user, None, [1; 32], f.tomorrow()).await.unwrap();
 
-    // A role leaves the sessions, which have it at once.
+    // A lower role leaves the sessions, which have it at once.
     assert!(
         !f.store.put_account(&email("OP@example.com"), Some(Role::Feeder), None).await.unwrap()
     );
     assert_eq!(f.store.session([1; 32]).await.unwrap().unwrap().role, Role::Feeder);
+    // A higher one revokes them, and leaves the password.
+    assert!(!f.store.put_account(&address, Some(Role::Operator), None).await.unwrap());
+    assert_eq!(f.store.session([1; 32]).await.unwrap(), None);
+    assert!(!f.store.put_account(&address, Some(Role::Feeder), None).await.unwrap());
+    f.store.open_session(first.user, None, [1; 32], f.tomorrow()).await.unwrap();
     // A password revokes them, and leaves the role.
     assert!(!f.store.put_account(&address, None, Some("new")).await.unwrap());
     assert_eq!(f.store.session([1; 32]).await.unwrap(), None);
@@ -113,11 +118,13 @@ pub(crate) async fn an_account_is_put_from_the_host(f: Fixture) {
 
 pub(crate) async fn the_generation_shows_the_writes_of_others(f: Fixture) {
     let ann = f.register("ann@example.com").await;
+    let address = email("ann@example.com");
+    f.store.put_account(&address, Some(Role::Operator), None).await.unwrap();
     f.store.open_session(ann, HASH, [1; 32], f.tomorrow()).await.unwrap();
     let other = (f.open)().await;
     let mut before = f.store.generation().await.unwrap();
     assert_eq!(f.store.generation().await.unwrap(), before);
-    other.put_account(&email("ann@example.com"), Some(Role::Operator), None).await.unwrap();
+    other.put_account(&address, Some(Role::User), None).await.unwrap();
     for step in 0..3 {
         let after = f.store.generation().await.unwrap();
         assert_ne!(after, before, "step {step}");

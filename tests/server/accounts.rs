@@ -93,17 +93,17 @@ async fn a_revoked_token_is_dead_at_once() {
 #[tokio::test]
 async fn what_another_process_changes_is_noticed() {
     let node = Node::start().await;
-    let token = node.login("ann@example.com", Role::User).await;
+    let token = node.login("ann@example.com", Role::Operator).await;
     let mut client = AccountsClient::new(node.connect().await);
     let other = node.world.store().await;
     let ann = "ann@example.com".parse().unwrap();
     assert!(client.who_am_i(with(&token, who())).await.is_ok());
-    other.put_account(&ann, Some(Role::Operator), None).await.unwrap();
+    other.put_account(&ann, Some(Role::User), None).await.unwrap();
     within(async {
         loop {
             node.world.clock.advance(Duration::from_millis(500));
             let me = client.who_am_i(with(&token, who())).await.unwrap().into_inner();
-            if me.role() == v1::Role::Operator {
+            if me.role() == v1::Role::User {
                 break;
             }
         }
@@ -160,8 +160,7 @@ async fn registrations_of_a_peer_are_throttled_but_no_repetition() {
         ("r2", "ann@example.com", Code::AlreadyExists),
     ] {
         let password = "secret".to_owned();
-        let mut request =
-            Request::new(v1::RegisterRequest { email: email.to_owned(), password });
+        let mut request = Request::new(v1::RegisterRequest { email: email.to_owned(), password });
         set(&mut request, "request-id", id);
         let found = client.register(request).await;
         let found = found.err().map_or(Code::Ok, |status| status.code());
@@ -190,10 +189,8 @@ async fn attempts_are_judged_whatever_becomes_of_their_callers() {
     let mut client = AccountsClient::new(node.connect().await);
     // A caller that gives up at once: right passwords never count, as often as it tries.
     for _ in 0..10 {
-        let mut request = Request::new(v1::LoginRequest {
-            email: ann.to_owned(),
-            password: "secret".to_owned(),
-        });
+        let mut request =
+            Request::new(v1::LoginRequest { email: ann.to_owned(), password: "secret".to_owned() });
         request.set_timeout(Duration::from_millis(10));
         let _ = client.login(request).await;
         assert!(login(&mut client, ann, "secret").await.is_ok());

@@ -19,10 +19,10 @@ use tonic::codegen::BoxStream;
 use tonic::service::RoutesBuilder;
 use tonic::{Response, Status};
 
-use super::{SMALL_BYTES_MAX, Services};
 use super::fault::Fault;
 use super::observe::Observed;
 use super::sessions::TokenDigest;
+use super::{SMALL_BYTES_MAX, Services};
 use crate::proto::v1;
 
 /// All services of the API over the shared commands and queries.

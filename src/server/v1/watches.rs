@@ -1,5 +1,7 @@
 //! `tripline.v1.Watches`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tonic::{Request, Response, Status, async_trait};
@@ -32,10 +34,19 @@ impl Watches for Api {
             let request = commands.request(key, "/tripline.v1.Watches/CreateWatch", &message);
             let spec = fields::watch_spec(&message);
             let work = spec.map(|spec| Command::CreateWatch { user, spec });
-            let reply = commands.run(request, async { Ok(Work::of(work)) }).await?;
+            // The work of a repetition is not polled.
+            let first = Arc::new(AtomicBool::new(false));
+            let polled = Arc::clone(&first);
+            let work = async move {
+                polled.store(true, Ordering::Relaxed);
+                Ok(Work::of(work))
+            };
+            let reply = commands.run(request, work).await?;
             let (view, watch) = self.answer(user, reply).await?;
             let warnings = match view {
-                Some(view) if view.last.is_none() => self.warnings(view.watch.spec.symbol()).await,
+                Some(view) if view.last.is_none() && first.load(Ordering::Relaxed) => {
+                    self.warnings(view.watch.spec.symbol()).await
+                }
                 _ => Vec::new(),
             };
             Ok(CreateWatchResponse { watch: Some(watch), warnings })
@@ -134,6 +145,8 @@ impl Api {
     /// What the source says of a symbol that was never priced.
     async fn warnings(&self, symbol: Symbol) -> Vec<String> {
         let Some(market) = &self.services.market else { return Vec::new() };
+        // One at a time: callers must not take the pace that the source allows from the collector.
+        let Ok(_turn) = self.services.symbol_check.try_acquire() else { return Vec::new() };
         let wait = Duration::from_millis(self.services.symbol_check_ms);
         tokio::select! {
             answer = market.quote(symbol) => match answer {

@@ -77,12 +77,14 @@ impl Failure {
         }
     }
 
-    /// What it means for the delivery. `secret` is kept out of the text.
-    pub(super) fn judged(self, secret: Option<&str>) -> MailError {
+    /// What it means for the delivery. `secret` is kept out of the text, and so is the
+    /// `recipient`, because the text goes to logs.
+    pub(super) fn judged(self, secret: Option<&str>, recipient: &str) -> MailError {
+        let clean = |text: &str| clean(&without(text, recipient), secret);
         let (step, code, text) = match self {
-            Self::Broken(text) => return MailError::Unreachable(clean(&text, secret)),
-            Self::Unsuited(text) => return MailError::Permanent(clean(&text, secret)),
-            Self::Refused { step, code, text } => (step, code, clean(&text, secret)),
+            Self::Broken(text) => return MailError::Unreachable(clean(&text)),
+            Self::Unsuited(text) => return MailError::Permanent(clean(&text)),
+            Self::Refused { step, code, text } => (step, code, clean(&text)),
         };
         match (code, step) {
             (421, _) => MailError::Unreachable(format!("the server is closing: 421 {text}")),
@@ -131,6 +133,22 @@ pub(super) fn describe(error: &io::Error) -> String {
     }
 }
 
+/// A text that names no recipient, in whatever case the server repeats the address.
+fn without(text: &str, recipient: &str) -> String {
+    if recipient.is_empty() {
+        return text.to_owned();
+    }
+    let (lower, address) = (text.to_ascii_lowercase(), recipient.to_ascii_lowercase());
+    let (mut kept, mut from) = (String::new(), 0);
+    for (at, _) in lower.match_indices(&address) {
+        kept.push_str(&text[from..at]);
+        kept.push_str("the recipient");
+        from = at + address.len();
+    }
+    kept.push_str(&text[from..]);
+    kept
+}
+
 /// Fit for a log line and a terminal.
 fn clean(text: &str, secret: Option<&str>) -> String {
     let text = match secret {
@@ -163,7 +181,7 @@ mod tests {
             (Failure::Unsuited("no UTF-8".to_owned()), "server refused: no UTF-8", true),
         ] {
             assert_eq!(failure.keeps_connection(), keeps, "{failure:?}");
-            let text = failure.judged(None).to_string();
+            let text = failure.judged(None, "ann@x.y").to_string();
             assert!(text.ends_with(expected), "{text}");
         }
     }
@@ -171,10 +189,22 @@ mod tests {
     #[test]
     fn texts_are_bounded_and_plain_and_hold_no_secret() {
         let text = format!("bad hunter2\r\n\u{1b}[31m{}", "x".repeat(1_000));
-        let MailError::Unreachable(text) = Failure::Broken(text).judged(Some("hunter2")) else {
+        let MailError::Unreachable(text) = Failure::Broken(text).judged(Some("hunter2"), "ann@x.y")
+        else {
             panic!("expected Unreachable");
         };
         assert!(text.starts_with("bad ***   [31mxx"), "{text}");
         assert_eq!(text.chars().count(), TEXT_MAX);
+    }
+
+    #[test]
+    fn texts_name_no_recipient() {
+        for (text, expected) in [
+            ("<Ann@X.y>: unknown; ann@x.y", "<the recipient>: unknown; the recipient"),
+            ("é bob@x.y is not ann@x.y é", "é bob@x.y is not the recipient é"),
+            ("no", "no"),
+        ] {
+            assert_eq!(without(text, "ann@x.y"), expected);
+        }
     }
 }

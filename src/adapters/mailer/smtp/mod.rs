@@ -184,7 +184,7 @@ impl Mailer for SmtpMailer {
         let sent = tokio::time::timeout(self.total_timeout, self.hand_over(&to, &message)).await;
         let bound = self.total_timeout.as_millis();
         sent.unwrap_or_else(|_| Err(Failure::Broken(format!("not sent within {bound} ms in all"))))
-            .map_err(|failure| failure.judged(self.secret.as_deref()))
+            .map_err(|failure| failure.judged(self.secret.as_deref(), to.as_ref()))
     }
 }
 

@@ -92,7 +92,11 @@ fn client(options: &YahooOptions) -> Result<Client, Box<dyn std::error::Error>> 
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A redirect must not lead from TLS to where anybody can answer.
+    let https_only =
+        options.base_url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
     Ok(Client::builder()
+        .https_only(https_only)
         .tls_backend_preconfigured(tls)
         .user_agent(&options.user_agent)
         .referer(false)

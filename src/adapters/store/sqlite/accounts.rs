@@ -104,6 +104,17 @@ impl AccountStore for SqliteStore {
         password_hash: Option<&str>,
     ) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
+        // A token that somebody has got hold of must not come to more than it was.
+        let raised = match role {
+            Some(role) => sqlx::query("SELECT role FROM users WHERE email_folded = ?")
+                .bind(email.folded())
+                .fetch_optional(&mut *tx)
+                .await?
+                .map(|row| self::role(&row, 0))
+                .transpose()?
+                .is_some_and(|before| rank(role) > rank(before)),
+            None => false,
+        };
         let created = sqlx::query(
             "INSERT INTO users (email, email_folded, role, password_hash, created_ms)
              VALUES (?, ?, ?, ?, ?) ON CONFLICT (email_folded) DO NOTHING",
@@ -129,7 +140,7 @@ impl AccountStore for SqliteStore {
             .execute(&mut *tx)
             .await?;
         }
-        if password_hash.is_some() {
+        if raised || password_hash.is_some() {
             sqlx::query(
                 "DELETE FROM sessions
                  WHERE user_id = (SELECT id FROM users WHERE email_folded = ?)",
@@ -146,6 +157,15 @@ impl AccountStore for SqliteStore {
     /// It is asked on the connection that writes, so it waits for the transaction under way.
     async fn generation(&self) -> Result<u64, StoreError> {
         self.foreign_version().await
+    }
+}
+
+/// Each role may do what those below it may.
+fn rank(role: Role) -> u8 {
+    match role {
+        Role::User => 0,
+        Role::Feeder => 1,
+        Role::Operator => 2,
     }
 }
 
