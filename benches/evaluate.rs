@@ -24,6 +24,7 @@ const RECORDS: usize = 200_000;
 const BATCH: usize = 1_000;
 /// As in the default options.
 const RECORDS_MAX: u64 = 20_000;
+const ALERTS_MAX: usize = 10_000;
 
 /// Records of one run, in the batches that the source yields.
 struct Records {
@@ -49,14 +50,16 @@ impl Records {
 fn quiet(c: &mut Criterion) {
     let mut market = Market::default();
     let start = Timestamp::from_millis(1_700_000_000_000).unwrap();
-    let mut rules = Rules::new(Partition(0), Offset(0), AlertSeq(0), RECORDS_MAX);
+    let mut rules = Rules::new(Partition(0), Offset(0), AlertSeq(0), RECORDS_MAX, ALERTS_MAX);
     for at in 0..SYMBOLS {
         let last = Some(LastTick { time: start, price: market.first(at) });
         let (symbol, currency) = (market.name(at), "USD".parse().ok());
         rules.restore_symbol(&SymbolState { symbol, last, currency, prices: 0 });
     }
     for id in 1..=WATCHES {
-        rules.restore_watch(&market.watch(id, Mix::Crossing), WatchState::default(), start);
+        let watch = market.watch(id, Mix::Crossing);
+        let state = WatchState { version: watch.version, ..WatchState::default() };
+        rules.restore_watch(&watch, state);
     }
     let ticks = market.quiet_ticks(RECORDS);
     let times = Times::new(start.plus(Duration::from_secs(1)), 100);
