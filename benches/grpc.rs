@@ -126,7 +126,8 @@ fn main() {
         let caller = Caller::connect(embedded.graph.grpc_addr.unwrap()).await;
         // Longer than the price takes to be committed.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        (caller.empty().await, caller.quotes().await);
+        caller.empty().await;
+        caller.quotes().await;
         for _ in 0..ROUNDS {
             // Each pair once in either order.
             let (e1, q1) = (caller.empty().await, caller.quotes().await);
