@@ -389,6 +389,7 @@ class ThrottledLogins(ServedCase):
     def test_logins_given_up_at_their_deadline_are_not_failed_ones(self):
         self.registered()
         hasty = self.client(deadline_s=0.001, attempts=1)
+        patient = self.client()
         answered = 0
         for _ in range(20):
             try:
@@ -396,8 +397,10 @@ class ThrottledLogins(ServedCase):
                 answered += 1
             except Ended as ended:
                 self.assertEqual(ended.code.name, "DEADLINE_EXCEEDED")
+            # One that was given up runs on, and holds its place until it is judged: more of
+            # them at a time than the account may fail in a row would be too many.
+            self.accepted(patient.call("LoginUser", login()))
         self.assertLess(answered, 20)
-        self.accepted(self.client().call("LoginUser", login()))
 
 
 class AtMostOnce(ServedCase):
