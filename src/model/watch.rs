@@ -126,6 +126,15 @@ impl Policy {
             Self::Once => PolicyKind::Once,
         }
     }
+
+    /// Its step and its hysteresis; `None` for what it does not use.
+    pub const fn parameters(self) -> (Option<Price>, Option<Decimal>) {
+        match self {
+            Self::Crossing { hysteresis } => (None, Some(hysteresis)),
+            Self::Step { step } => (Some(step), None),
+            Self::Once => (None, None),
+        }
+    }
 }
 
 impl Default for Policy {

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Alert, AlertId, Condition, Currency, Email, Policy, Price, Symbol, Timestamp, UserId, Watch,
-    WatchId, WatchSpec, WatchState,
+    Alert, AlertId, Change, Condition, Currency, Decimal, Email, Policy, PolicyKind, Price, Symbol,
+    Timestamp, UserId, Watch, WatchId, WatchSpec, WatchSpecError, WatchState,
 };
 use crate::pipeline::store::StoreError;
 
@@ -53,7 +53,36 @@ pub struct Recorded {
 /// A threshold, or that there is none.
 pub type Threshold = Option<Price>;
 
-/// Changes of a watch; `None` leaves a field as it is. `policy` replaces the whole policy.
+/// Changes of a policy; `None` leaves a part as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyPatch {
+    /// Another policy.
+    pub kind: Option<PolicyKind>,
+    /// Another step, or the default one.
+    pub step: Option<Option<Price>>,
+    /// Another hysteresis, or the default one.
+    pub hysteresis: Option<Option<Decimal>>,
+}
+
+impl PolicyPatch {
+    /// The policy after this.
+    pub fn apply(self, before: Policy) -> Policy {
+        let (step, hysteresis) = before.parameters();
+        let kind = self.kind.unwrap_or(before.kind());
+        kind.with(self.step.unwrap_or(step), self.hysteresis.unwrap_or(hysteresis))
+    }
+}
+
+impl From<Policy> for PolicyPatch {
+    /// Replaces the whole policy.
+    fn from(policy: Policy) -> Self {
+        let (step, hysteresis) = policy.parameters();
+        Self { kind: Some(policy.kind()), step: Some(step), hysteresis: Some(hysteresis) }
+    }
+}
+
+/// Changes of a watch; `None` leaves a field as it is. Stores merge it with the watch as it is in
+/// the command's transaction, so that concurrent changes of different fields all take effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchPatch {
     /// Another symbol.
@@ -62,12 +91,38 @@ pub struct WatchPatch {
     pub low: Option<Threshold>,
     /// Another high threshold, or none.
     pub high: Option<Threshold>,
-    /// Another policy.
-    pub policy: Option<Policy>,
+    /// Another policy, or another part of it.
+    pub policy: PolicyPatch,
     /// Another cooldown, in seconds.
     pub cooldown_s: Option<u64>,
     /// Pause or resume.
     pub paused: Option<bool>,
+}
+
+impl WatchPatch {
+    /// The watch after this, with the versions that follow from what changes; `None` if nothing
+    /// does.
+    pub fn apply(&self, old: &Watch) -> Result<Option<Watch>, WatchSpecError> {
+        let spec = WatchSpec::new(
+            self.symbol.unwrap_or(old.spec.symbol()),
+            self.low.unwrap_or(old.spec.low()),
+            self.high.unwrap_or(old.spec.high()),
+            self.policy.apply(old.spec.policy()),
+            self.cooldown_s.unwrap_or(old.spec.cooldown_s()),
+        )?;
+        let paused = self.paused.unwrap_or(old.paused);
+        let change = old.spec.change_to(&spec);
+        if change == Change::None && paused == old.paused {
+            return Ok(None);
+        }
+        let version = old.version.next();
+        let (fresh_since, cooldown_since) = match change {
+            Change::None | Change::KeepsState => (old.fresh_since, old.cooldown_since),
+            Change::EndsCooldown => (old.fresh_since, version),
+            Change::StartsAfresh => (version, version),
+        };
+        Ok(Some(Watch { version, fresh_since, cooldown_since, paused, spec, ..*old }))
+    }
 }
 
 /// Which watch of a user a command means.

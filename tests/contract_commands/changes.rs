@@ -1,7 +1,7 @@
 //! What commands do to watches: versions, pending changes, refusals.
 
-use tripline::model::{Decimal, Policy, Version, Watch, WatchId};
-use tripline::server::store::{Command, Refusal, Reply, WatchPatch, WatchRef};
+use tripline::model::{Decimal, Policy, PolicyKind, Version, Watch, WatchId};
+use tripline::server::store::{Command, PolicyPatch, Refusal, Reply, WatchPatch, WatchRef};
 
 use crate::fixture::{Fixture, WATCHES_MAX, at, price, spec, symbol};
 
@@ -19,18 +19,49 @@ pub(crate) async fn a_new_watch_is_at_its_first_version_and_pending(f: Fixture) 
     assert_eq!(f.apply().await, []);
 }
 
+/// Each names another part, and all were decided on before any of them was carried out.
+pub(crate) async fn concurrent_changes_of_parts_all_take_effect(f: Fixture) {
+    let ann = f.register("ann@example.com").await;
+    let id = f.create(ann, spec("A")).await;
+    let none = WatchPatch::default();
+    let policy = |policy| WatchPatch { policy, ..none };
+    let step = PolicyPatch { step: Some(Some(price("2.5"))), ..PolicyPatch::default() };
+    let kind = PolicyPatch { kind: Some(PolicyKind::Step), ..PolicyPatch::default() };
+    f.change(ann, id, policy(kind)).await;
+    let patches = [
+        policy(step),
+        policy(kind),
+        WatchPatch { low: Some(None), ..none },
+        WatchPatch { high: Some(Some(price("9"))), ..none },
+        WatchPatch { cooldown_s: Some(60), ..none },
+        WatchPatch { paused: Some(true), ..none },
+    ];
+    let changes = patches.map(|patch| f.change(ann, id, patch));
+    futures::future::join_all(changes).await;
+    let Watch { paused, spec, .. } = f.watch(ann, id).await;
+    assert_eq!((spec.low(), spec.high()), (None, Some(price("9"))));
+    assert_eq!((spec.cooldown_s(), paused), (60, true));
+    assert_eq!(spec.policy(), Policy::Step { step: price("2.5") });
+    // What a policy does not use is not kept for the time when it is another.
+    let once = PolicyPatch { kind: Some(PolicyKind::Once), ..step };
+    f.change(ann, id, policy(once)).await;
+    f.change(ann, id, policy(kind)).await;
+    let found = f.watch(ann, id).await.spec.policy();
+    assert_eq!(found, Policy::Step { step: Policy::STEP_DEFAULT });
+}
+
 pub(crate) async fn versions_follow_the_rules(f: Fixture) {
     let ann = f.register("ann@example.com").await;
     let id = f.create(ann, spec("A")).await;
     let none = WatchPatch::default();
-    let step = |text| Some(Policy::Step { step: price(text) });
+    let step = |text| Policy::Step { step: price(text) }.into();
     let wide = Policy::Crossing { hysteresis: "1".parse().unwrap() };
     let narrow = Policy::Crossing { hysteresis: Decimal::ZERO };
     let cases = [
         // Equal values are no change.
         (none, (1, 1, 1)),
         (WatchPatch { low: Some(Some(price("100"))), paused: Some(false), ..none }, (1, 1, 1)),
-        (WatchPatch { symbol: Some(symbol("a")), policy: Some(narrow), ..none }, (1, 1, 1)),
+        (WatchPatch { symbol: Some(symbol("a")), policy: narrow.into(), ..none }, (1, 1, 1)),
         // A cooldown alone keeps the state, as do pausing and resuming.
         (WatchPatch { cooldown_s: Some(60), ..none }, (2, 1, 1)),
         (WatchPatch { paused: Some(true), ..none }, (3, 1, 1)),
@@ -39,7 +70,7 @@ pub(crate) async fn versions_follow_the_rules(f: Fixture) {
         // Thresholds, symbol or policy start it afresh.
         (WatchPatch { high: Some(None), ..none }, (5, 5, 5)),
         (WatchPatch { symbol: Some(symbol("B")), ..none }, (6, 6, 6)),
-        (WatchPatch { policy: Some(wide), ..none }, (7, 7, 7)),
+        (WatchPatch { policy: wide.into(), ..none }, (7, 7, 7)),
         (WatchPatch { policy: step("1"), ..none }, (8, 8, 8)),
         // A step watch keeps the pair last told while symbol, policy and step stay.
         (WatchPatch { low: Some(None), ..none }, (9, 8, 9)),

@@ -35,6 +35,7 @@ macro_rules! contract {
             requests::an_import_of_many_is_fast
             changes::a_new_watch_is_at_its_first_version_and_pending
             changes::versions_follow_the_rules
+            changes::concurrent_changes_of_parts_all_take_effect
             changes::another_symbol_is_pending_for_both
             changes::refused_changes_change_nothing
             changes::a_missing_watch_is_created_where_asked

@@ -134,7 +134,7 @@ impl Model {
         let was = old.spec;
         let symbol = patch.symbol.unwrap_or(was.symbol());
         let (low, high) = (patch.low.unwrap_or(was.low()), patch.high.unwrap_or(was.high()));
-        let policy = patch.policy.unwrap_or(was.policy());
+        let policy = patch.policy.apply(was.policy());
         let cooldown_s = patch.cooldown_s.unwrap_or(was.cooldown_s());
         let paused = patch.paused.unwrap_or(old.paused);
         if let (Some(low), Some(high)) = (low, high)
@@ -235,7 +235,7 @@ impl Choices {
                     symbol: self.sometimes(Self::symbol),
                     low: self.sometimes(Self::threshold),
                     high: self.sometimes(Self::threshold),
-                    policy: self.sometimes(Self::policy),
+                    policy: self.sometimes(Self::policy).map(Into::into).unwrap_or_default(),
                     cooldown_s: self.sometimes(|choices| choices.below(2)),
                     paused: self.sometimes(|choices| choices.below(2) == 0),
                 },

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::status::done;
 use super::{Api, fields, views};
-use crate::model::{Decimal, Policy, PolicyKind, Price, Symbol, UserId, WatchId};
+use crate::model::{Symbol, UserId, WatchId};
 use crate::pipeline::collect::MarketError;
 use crate::proto::v1;
 use crate::proto::v1::watches_server::Watches;
@@ -18,8 +18,9 @@ use crate::proto::v1::{
 };
 use crate::server::commands::Work;
 use crate::server::fault::Fault;
-use crate::server::queries::Queries;
-use crate::server::store::{Command, Refusal, Reply, WatchPatch, WatchRef, WatchView};
+use crate::server::store::{
+    Command, PolicyPatch, Refusal, Reply, WatchPatch, WatchRef, WatchView,
+};
 
 #[async_trait]
 impl Watches for Api {
@@ -63,20 +64,14 @@ impl Watches for Api {
             let user = caller.session.user;
             let commands = &self.services.commands;
             let request = commands.request(key, "/tripline.v1.Watches/ChangeWatch", &message);
-            let queries = self.services.queries.clone();
-            let work = async move {
-                let patch = match Patch::read(&message) {
-                    Ok(patch) => patch.complete(&queries, user, WatchId(message.id)).await?,
-                    Err(refusal) => Err(refusal),
-                };
-                let watch = WatchRef::Id(WatchId(message.id));
-                Ok(Work::of(patch.map(|patch| Command::ChangeWatch {
-                    user,
-                    watch,
-                    patch,
-                    or_create: None,
-                })))
-            };
+            let watch = WatchRef::Id(WatchId(message.id));
+            let work = patch(&message).map(|patch| Command::ChangeWatch {
+                user,
+                watch,
+                patch,
+                or_create: None,
+            });
+            let work = async move { Ok(Work::of(work)) };
             let reply = commands.run(request, work).await?;
             let (_, watch) = self.answer(user, reply).await?;
             Ok(ChangeWatchResponse { watch: Some(watch) })
@@ -159,59 +154,21 @@ impl Api {
     }
 }
 
-/// A change as it was asked for: of a policy, perhaps only a part.
-struct Patch {
-    fields: WatchPatch,
-    kind: Option<PolicyKind>,
-    /// Named, and if so, with a value or for the default.
-    step: Option<Option<Price>>,
-    hysteresis: Option<Option<Decimal>>,
-}
-
-impl Patch {
-    fn read(message: &ChangeWatchRequest) -> Result<Self, Refusal> {
-        let threshold = |field, text: &Option<String>| {
-            text.as_deref().map(|text| fields::optional(field, text)).transpose()
-        };
-        let hysteresis = message.hysteresis.as_deref();
-        Ok(Self {
-            fields: WatchPatch {
-                symbol: message.symbol.as_deref().map(fields::symbol).transpose()?,
-                low: threshold("low", &message.low)?,
-                high: threshold("high", &message.high)?,
-                policy: None,
-                cooldown_s: message.cooldown_seconds.map(fields::cooldown).transpose()?,
-                paused: message.paused,
-            },
+fn patch(message: &ChangeWatchRequest) -> Result<WatchPatch, Refusal> {
+    let threshold = |field, text: &Option<String>| {
+        text.as_deref().map(|text| fields::optional(field, text)).transpose()
+    };
+    let hysteresis = message.hysteresis.as_deref();
+    Ok(WatchPatch {
+        symbol: message.symbol.as_deref().map(fields::symbol).transpose()?,
+        low: threshold("low", &message.low)?,
+        high: threshold("high", &message.high)?,
+        policy: PolicyPatch {
             kind: message.policy.map(fields::policy).transpose()?.flatten(),
             step: threshold("step", &message.step)?,
             hysteresis: hysteresis.map(|h| fields::optional("hysteresis", h)).transpose()?,
-        })
-    }
-
-    /// The parts of the policy that are not named stay as they are.
-    async fn complete(
-        self,
-        queries: &Queries,
-        user: UserId,
-        watch: WatchId,
-    ) -> Result<Result<WatchPatch, Refusal>, Fault> {
-        let Self { mut fields, kind, step, hysteresis } = self;
-        if kind.is_some() || step.is_some() || hysteresis.is_some() {
-            let Some(view) = queries.watch(user, WatchRef::Id(watch)).await? else {
-                return Ok(Err(Refusal::UnknownWatch));
-            };
-            let before = view.watch.spec.policy();
-            let (step_before, hysteresis_before) = match before {
-                Policy::Crossing { hysteresis } => (None, Some(hysteresis)),
-                Policy::Step { step } => (Some(step), None),
-                Policy::Once => (None, None),
-            };
-            fields.policy = Some(
-                kind.unwrap_or(before.kind())
-                    .with(step.unwrap_or(step_before), hysteresis.unwrap_or(hysteresis_before)),
-            );
-        }
-        Ok(Ok(fields))
-    }
+        },
+        cooldown_s: message.cooldown_seconds.map(fields::cooldown).transpose()?,
+        paused: message.paused,
+    })
 }

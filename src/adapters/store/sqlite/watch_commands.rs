@@ -4,7 +4,7 @@ use super::bulk::Bulk;
 use super::commands::{Done, Work};
 use super::rows::{self, watch_columns};
 use crate::model::{
-    Change, Price, Symbol, UserId, Version, Watch, WatchId, WatchSpec, WatchSpecError,
+    Price, Symbol, UserId, Version, Watch, WatchId, WatchSpec, WatchSpecError,
 };
 use crate::pipeline::broker::partition_of;
 use crate::pipeline::store::StoreError;
@@ -43,7 +43,7 @@ impl Work<'_> {
                 (_, WatchRef::Id(_)) => Ok(Err(Refusal::UnknownWatch)),
             };
         };
-        let next = match changed(&old, patch) {
+        let next = match patch.apply(&old) {
             Ok(Some(next)) => next,
             Ok(None) => return Ok(Ok(Reply::Watch { id: old.id.0 })),
             Err(error @ WatchSpecError::Thresholds { .. }) => {
@@ -279,27 +279,4 @@ impl Work<'_> {
         }
         Ok(())
     }
-}
-
-/// The watch after `patch`; `None` if that changes nothing.
-fn changed(old: &Watch, patch: &WatchPatch) -> Result<Option<Watch>, WatchSpecError> {
-    let spec = WatchSpec::new(
-        patch.symbol.unwrap_or(old.spec.symbol()),
-        patch.low.unwrap_or(old.spec.low()),
-        patch.high.unwrap_or(old.spec.high()),
-        patch.policy.unwrap_or(old.spec.policy()),
-        patch.cooldown_s.unwrap_or(old.spec.cooldown_s()),
-    )?;
-    let paused = patch.paused.unwrap_or(old.paused);
-    let change = old.spec.change_to(&spec);
-    if change == Change::None && paused == old.paused {
-        return Ok(None);
-    }
-    let version = old.version.next();
-    let (fresh_since, cooldown_since) = match change {
-        Change::None | Change::KeepsState => (old.fresh_since, old.cooldown_since),
-        Change::EndsCooldown => (old.fresh_since, version),
-        Change::StartsAfresh => (version, version),
-    };
-    Ok(Some(Watch { version, fresh_since, cooldown_since, paused, spec, ..*old }))
 }
