@@ -137,6 +137,7 @@ impl Embedded {
         let secret = secret.map_err(|error| StoreError::Permanent(error.to_string()))??;
         // Before anything is imported: the store must know of the partitions.
         create_topics(log.as_ref(), &store, partitions).await.map_err(StartError::from)?;
+        log.keep_group(&settings.topics.group).await?;
         // Whoever claimed deliveries before is dead: this process alone has the folder.
         store.release_claims().await?;
         if let Some(Import { content, watches }) = import {

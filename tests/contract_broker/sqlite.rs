@@ -248,3 +248,36 @@ async fn the_sweep_comes_by_itself() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn nothing_is_kept_for_a_group_that_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.db");
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000).unwrap()));
+    let options = SqliteLogOptions { retention_age_s: 5, ..options() };
+    let log = SqliteLog::open(&path, options.clone(), clock.clone()).await.unwrap();
+    log.create_topic(TOPIC, 1).await.unwrap();
+    log.keep_group("first").await.unwrap();
+    for i in 0..4 {
+        log.append(TOPIC, P0, vec![record(i.to_string())]).await.unwrap();
+    }
+    clock.advance(Duration::from_secs(60));
+    log.commit("first", TOPIC, P0, Offset(1)).await.unwrap();
+    log.commit("tool", TOPIC, P0, Offset(2)).await.unwrap();
+    let first = async |log: &SqliteLog| {
+        log.sweep().await.unwrap();
+        log.bounds(TOPIC, P0).await.unwrap().first.0
+    };
+    // The new group has not read anything yet: it goes on where the slowest of the others was.
+    log.keep_group("second").await.unwrap();
+    assert_eq!(first(&log).await, 1);
+    log.commit("second", TOPIC, P0, Offset(3)).await.unwrap();
+    assert_eq!(first(&log).await, 3, "the others hold nothing back");
+    log.close().await;
+    drop(log);
+    let log = SqliteLog::open(&path, options, clock).await.unwrap();
+    log.keep_group("second").await.unwrap();
+    assert_eq!(first(&log).await, 3, "nor after a restart");
+    log.commit("second", TOPIC, P0, Offset(4)).await.unwrap();
+    assert_eq!(first(&log).await, 4);
+}

@@ -50,6 +50,17 @@ impl Positions {
         Ok(true)
     }
 
+    /// Forgets every group but this one, which goes on where the last of them stood if it is new:
+    /// nothing that it may still need is dropped. Returns those forgotten.
+    pub(super) fn keep(&mut self, group: &str) -> Vec<String> {
+        let lowest = |partition| self.floor(Partition(partition)).unwrap_or_default();
+        let inherited = (0..).take(self.partitions).map(lowest).collect();
+        let mut groups = std::mem::take(&mut self.groups);
+        let kept = groups.remove(group).or((!groups.is_empty()).then_some(inherited));
+        self.groups.extend(kept.map(|offsets| (group.to_owned(), offsets)));
+        groups.into_keys().collect()
+    }
+
     /// The offset that every group has passed, or `None` if there is no group.
     pub(super) fn floor(&self, partition: Partition) -> Option<Offset> {
         self.groups.values().filter_map(|offsets| offsets.get(partition.0 as usize).copied()).min()

@@ -84,6 +84,13 @@ impl SqliteLog {
         self.shared.done.cancelled().await;
     }
 
+    /// Forgets the positions of every group but this one, in all topics, so that nothing is kept
+    /// for readers that are gone. A group that is new here takes the place of the slowest of them.
+    pub async fn keep_group(&self, group: &str) -> Result<(), BrokerError> {
+        let group = group.to_owned();
+        self.request(|reply| Request::KeepGroup(group, reply)).await
+    }
+
     /// Bytes of records in all topics, to compare with `retention_bytes`.
     pub fn used_bytes(&self) -> u64 {
         self.shared.used.load(Ordering::Relaxed)

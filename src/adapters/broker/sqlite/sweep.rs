@@ -135,6 +135,25 @@ impl Writer {
         Ok(front)
     }
 
+    /// Forgets all groups but one, in memory and in the file.
+    pub(super) async fn keep_group(&mut self, group: &str) -> Result<(), sqlx::Error> {
+        let topics = self.shared.topics();
+        let connection = self.connection().await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        for topic in topics {
+            let forgotten = lock(&topic.positions).keep(group);
+            if !forgotten.is_empty() {
+                tracing::info!(group, ?forgotten, "the log keeps nothing for other groups");
+                save(&mut transaction, &topic).await?;
+            }
+        }
+        sqlx::query("DELETE FROM position WHERE consumer <> ?")
+            .bind(group)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await
+    }
+
     /// Saves the groups' positions.
     pub(super) async fn save_positions(&mut self) -> Result<(), BrokerError> {
         match self.store(&[]).await {

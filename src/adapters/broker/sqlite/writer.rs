@@ -35,6 +35,7 @@ pub(super) enum Request {
         reply: Reply<Topic>,
     },
     Sweep(Reply<()>),
+    KeepGroup(String, Reply<()>),
     /// Save the groups' positions.
     Save,
     /// Run a statement on the writing connection.
@@ -286,6 +287,10 @@ impl Writer {
                     }
                 };
                 let _ = reply.send(swept);
+            }
+            Request::KeepGroup(group, reply) => {
+                let kept = self.keep_group(&group).await;
+                let _ = reply.send(kept.map_err(|error| self.failed(&error)));
             }
             // A failure leaves it to the next sweep.
             Request::Save => drop(self.save_positions().await),
