@@ -50,7 +50,7 @@ async fn each_misbehaviour_is_told_apart_and_the_next_mail_goes_through() {
         ("RCPT", Say("450 4.2.1 later"), "transient: 450 4.2.1 later"),
         ("RCPT", Say("550 5.1.1 no such user"), "permanent: 550 5.1.1 no such user"),
         ("RCPT", Say("251 forwarded"), "taken"),
-        ("RCPT", Say("354 what?"), "unreachable: expected a reply of [250, 251], found 354"),
+        ("RCPT", Say("354 what?"), "transient: expected a reply of [250, 251], found 354"),
         ("RCPT", SayAndClose("421 closing"), "unreachable: the server is closing: 421 closing"),
         ("MAIL", Say("451 busy"), "transient: 451 busy"),
         ("MAIL", Say("553 not yours"), "unreachable: the server refused the sender's address: 553"),
@@ -58,10 +58,13 @@ async fn each_misbehaviour_is_told_apart_and_the_next_mail_goes_through() {
         ("DATA", Say("451 later"), "transient: 451 later"),
         (".", Say("452 full"), "transient: 452 full"),
         (".", Say("554-spam\r\n554 really"), "permanent: 554 spam"),
-        (".", Say("354 go on"), "unreachable: expected a reply of [250], found 354"),
-        (".", Close, "unreachable: the server closed the connection (at the mail, which may have"),
-        (".", Silence, "unreachable: no answer within 500 ms (at the mail, which may have been"),
-        ("RCPT", Silence, "unreachable: no answer within 500 ms (at RCPT TO)"),
+        (".", Say("354 go on"), "transient: expected a reply of [250], found 354"),
+        (".", Close, "transient: the server closed the connection (at the mail, which may have"),
+        (".", Silence, "transient: no answer within 500 ms (at the mail, which may have been"),
+        ("DATA", Silence, "transient: no answer within 500 ms (at the mail, which may have been"),
+        ("RCPT", Silence, "transient: no answer within 500 ms (at RCPT TO)"),
+        ("MAIL", Silence, "unreachable: no answer within 500 ms (at MAIL FROM)"),
+        ("EHLO", Silence, "unreachable: no answer within 500 ms (at the greeting)"),
         ("CONNECT", Silence, "unreachable: no answer within 500 ms (at the greeting)"),
         ("CONNECT", Say("421 too many"), "unreachable: the server is closing: 421 too many"),
         ("CONNECT", Say("554 no service"), "unreachable: the server refused the greeting: 554"),
@@ -224,6 +227,37 @@ async fn encryption_and_logins_go_as_the_options_say() {
         }
         let clear = server.commands().iter().any(|command| command.starts_with("AUTH"));
         assert_eq!(clear, user.contains(':') && expected != unknown, "{place}");
+    }
+}
+
+/// Whoever sits in between could put words into the server's mouth before the encryption.
+#[tokio::test]
+async fn what_comes_with_the_reply_to_starttls_is_not_trusted() {
+    let injected = Act::Say("220 go ahead\r\n250-localhost\r\n250 AUTH PLAIN");
+    let acts = vec![("STARTTLS", injected)];
+    let script = Script { certificate: Some("localhost"), acts, ..Script::default() };
+    let server = SmtpServer::start(script).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (mailer, _) = mailer(SmtpOptions {
+        root_ca_file: Some(server.root_ca_file(&dir)),
+        ..options(&format!("smtp://ann:right@localhost:{}", server.port))
+    });
+    let found = told(mailer.send(&mail("ann@example.com")).await);
+    let expected = "unreachable: more than the reply to STARTTLS came in the clear";
+    assert!(found.starts_with(expected), "{found}");
+    assert!(!server.commands().iter().any(|command| command.starts_with("AUTH")));
+}
+
+/// A server that takes the whole mail and then says nothing, however often it is tried.
+#[tokio::test]
+async fn a_mail_sent_too_slowly_in_all_counts_once_the_recipient_was_told() {
+    for (command, expected) in [("DATA", "transient: not sent"), ("MAIL", "unreachable: not sent")] {
+        let acts = vec![(command, Act::Silence)];
+        let server = SmtpServer::start(Script { acts, ..Script::default() }).await;
+        let limits = SmtpOptions { total_timeout_ms: 300, ..options(&server.url()) };
+        let (mailer, _) = mailer(limits);
+        let found = told(mailer.send(&mail("ann@example.com")).await);
+        assert!(found.starts_with(expected), "{command}: {found}");
     }
 }
 

@@ -24,14 +24,15 @@ pub struct Mail {
 /// How sending failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MailError {
-    /// The server refused it for now (4xx): an attempt that counts.
+    /// The server refused it for now (4xx), or fell silent or away over it after it had the
+    /// recipient: an attempt that counts. It may have been taken all the same.
     #[error("the mail server refused for now: {0}")]
     Transient(String),
     /// The server refused it for good (5xx): to the dead letters.
     #[error("the mail server refused: {0}")]
     Permanent(String),
-    /// No server judged it (connection, TLS, AUTH, 421, silence): the breaker's business. The
-    /// mail may have been taken all the same when the answer was lost.
+    /// No server judged it (connection, TLS, AUTH, 421, silence before the recipient): the
+    /// breaker's business.
     #[error("no mail server could be reached: {0}")]
     Unreachable(String),
 }

@@ -25,6 +25,7 @@ use tokio_rustls::TlsConnector;
 
 use super::failure::{Failure, Step, describe};
 use super::options::TlsPolicy;
+use super::starttls::Guarded;
 
 /// What it takes to open a connection.
 pub(super) struct Server {
@@ -75,7 +76,7 @@ impl Connection {
             let stream = within(*timeout, "the TLS handshake", connect).await?;
             Box::new(TlsStream(stream.map_err(|error| Failure::Broken(describe(&error)))?))
         } else {
-            Box::new(stream)
+            Box::new(Guarded::new(stream))
         };
         let greet = AsyncSmtpConnection::connect_with_transport(stream, &server.helo);
         let mut smtp = step(*timeout, Step::Connect("the greeting"), greet).await?;

@@ -37,6 +37,9 @@ pub(super) enum Failure {
     },
     /// No answer that can be trusted: the connection is of no use any more.
     Broken(String),
+    /// The same after the server had the recipient, or the mail itself: it may be this mail that
+    /// silences it.
+    Lost(String),
     /// The server lacks what this mail needs.
     Unsuited(String),
 }
@@ -68,11 +71,19 @@ impl Failure {
         Self::Broken(format!("{text} (at {place})"))
     }
 
+    /// The same failure, of a server that had the recipient by then.
+    pub(super) fn after_recipient(self) -> Self {
+        match self {
+            Self::Broken(text) => Self::Lost(text),
+            other => other,
+        }
+    }
+
     /// Whether the same connection may carry another mail.
     pub(super) fn keeps_connection(&self) -> bool {
         match self {
             Self::Refused { code, .. } => *code != 421,
-            Self::Broken(_) => false,
+            Self::Broken(_) | Self::Lost(_) => false,
             Self::Unsuited(_) => true,
         }
     }
@@ -83,6 +94,7 @@ impl Failure {
         let clean = |text: &str| clean(&without(text, recipient), secret);
         let (step, code, text) = match self {
             Self::Broken(text) => return MailError::Unreachable(clean(&text)),
+            Self::Lost(text) => return MailError::Transient(clean(&text)),
             Self::Unsuited(text) => return MailError::Permanent(clean(&text)),
             Self::Refused { step, code, text } => (step, code, clean(&text)),
         };
@@ -178,6 +190,7 @@ mod tests {
             (refused(connect, 535), "the user or the password: 535 no", true),
             (refused(connect, 454), "refused the login: 454 no", true),
             (Failure::Broken("gone".to_owned()), "could be reached: gone", false),
+            (Failure::Lost("gone".to_owned()), "refused for now: gone", false),
             (Failure::Unsuited("no UTF-8".to_owned()), "server refused: no UTF-8", true),
         ] {
             assert_eq!(failure.keeps_connection(), keeps, "{failure:?}");

@@ -3,8 +3,10 @@
 mod connection;
 mod failure;
 mod options;
+mod starttls;
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -121,7 +123,13 @@ impl SmtpMailer {
         })
     }
 
-    async fn hand_over(&self, to: &Address, message: &[u8]) -> Result<(), Failure> {
+    /// `told` is set once the server is about to hear of the recipient.
+    async fn hand_over(
+        &self,
+        to: &Address,
+        message: &[u8],
+        told: &AtomicBool,
+    ) -> Result<(), Failure> {
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
@@ -130,7 +138,11 @@ impl SmtpMailer {
         // From here on a cancelled or failed mail takes its connection with it: what is still to
         // be read from that could pass for the answer to the next mail.
         let result = match begun {
-            Ok(()) => connection.finish(to, message).await,
+            Ok(()) => {
+                told.store(true, Ordering::Relaxed);
+                let finished = connection.finish(to, message).await;
+                finished.map_err(Failure::after_recipient)
+            }
             Err(failure) => Err(failure),
         };
         if result.as_ref().err().is_none_or(Failure::keeps_connection) {
@@ -180,9 +192,15 @@ impl Mailer for SmtpMailer {
         let to = address(&mail.to)
             .ok_or_else(|| MailError::Permanent(format!("{} is no address for SMTP", mail.to)))?;
         let message = render(mail, &self.from, self.clock.now()).map_err(MailError::Permanent)?;
-        let sent = tokio::time::timeout(self.total_timeout, self.hand_over(&to, &message)).await;
-        let bound = self.total_timeout.as_millis();
-        sent.unwrap_or_else(|_| Err(Failure::Broken(format!("not sent within {bound} ms in all"))))
+        let told = AtomicBool::new(false);
+        let hand_over = self.hand_over(&to, &message, &told);
+        let sent = tokio::time::timeout(self.total_timeout, hand_over).await;
+        let late = |_| {
+            let bound = self.total_timeout.as_millis();
+            let late = Failure::Broken(format!("not sent within {bound} ms in all"));
+            Err(if told.load(Ordering::Relaxed) { late.after_recipient() } else { late })
+        };
+        sent.unwrap_or_else(late)
             .map_err(|failure| failure.judged(self.secret.as_deref(), to.as_ref()))
     }
 }
