@@ -117,7 +117,7 @@ fn main() {
         let (mailer, metrics) = (Arc::new(ConsoleMailer::stdout()), Metrics::new("bench"));
         let embedded = Embedded::start(folder, &settings, None, mailer, feed, metrics);
         let embedded = embedded.await.unwrap();
-        embedded.graph.ready().await;
+        embedded.graph.ready(|_, _| ()).await;
         embedded
     });
     let client = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+/// Why a component is not ready that has not said anything yet.
+const STARTING: &str = "it is starting";
+
 /// The registry of a process's components. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
@@ -29,7 +32,7 @@ impl Health {
     /// gives another handle to the same component and leaves its state as it is.
     pub fn component(&self, name: &str) -> Handle {
         let entry = |components: &mut BTreeMap<String, Option<String>>| {
-            components.entry(name.to_owned()).or_insert_with(|| Some("it is starting".to_owned()));
+            components.entry(name.to_owned()).or_insert_with(|| Some(STARTING.to_owned()));
         };
         entry(&mut self.lock());
         self.inner.changes.send_modify(|change| *change += 1);
@@ -42,6 +45,26 @@ impl Health {
             .iter()
             .filter_map(|(name, reason)| Some((name.clone(), reason.clone()?)))
             .collect()
+    }
+
+    /// Waits until every component is ready, which one that failed for good never is. `tell` is
+    /// called with the name and the reason of each that says why it is not, once a reason.
+    pub async fn ready(&self, mut tell: impl FnMut(&str, &str)) {
+        let mut changes = self.changes();
+        let mut told = BTreeMap::new();
+        loop {
+            let not_ready = self.not_ready();
+            for (name, reason) in &not_ready {
+                if reason != STARTING && told.get(name) != Some(reason) {
+                    tell(name, reason);
+                    told.insert(name.clone(), reason.clone());
+                }
+            }
+            // The sender lives as long as `self`, so this cannot fail.
+            if not_ready.is_empty() || changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Whether every component is ready.
@@ -94,6 +117,23 @@ impl Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_hears_once_what_is_in_the_way() {
+        let health = Health::new();
+        let (store, feed) = (health.component("store"), health.component("feed"));
+        let mut told = Vec::new();
+        let mut ready = Box::pin(health.ready(|name, why| told.push(format!("{name}: {why}"))));
+        assert!(futures::poll!(&mut ready).is_pending(), "starting is no news");
+        for reason in ["locked", "locked", "full"] {
+            store.not_ready(reason);
+            assert!(futures::poll!(&mut ready).is_pending());
+        }
+        feed.ready();
+        store.ready();
+        ready.await;
+        assert_eq!(told, ["store: locked", "store: full"]);
+    }
 
     #[test]
     fn a_process_is_ready_when_every_component_is() {

@@ -237,6 +237,12 @@ async fn lost_log(records: usize) {
         (status == 503 && parts.iter().all(|part| body.contains(part))).then_some(())
     })
     .await;
+    eventually("standard error says it as well", async || {
+        let line = "not ready: evaluator of partition 0: partition 0 of to-alert-system stops: ";
+        let page = format!("(see http://{port}/readyz)");
+        (serve.log().contains(line) && serve.log().contains(&page)).then_some(())
+    })
+    .await;
     assert!(serve.ended().is_none(), "the others go on");
     serve.stop().await;
     let mut store = database(&folder, "store.db").await;

@@ -162,7 +162,7 @@ impl World {
         let stores = Stores::of(self.store.clone());
         let graph = Graph::start(shared, stores, cache, secret, mailer, feed, options).await;
         let graph = graph.unwrap();
-        tokio::time::timeout(PATIENCE, graph.ready()).await.expect("it never got ready");
+        tokio::time::timeout(PATIENCE, graph.ready(|_, _| ())).await.expect("it never got ready");
         graph
     }
 

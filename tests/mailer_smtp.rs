@@ -248,7 +248,7 @@ async fn what_comes_with_the_reply_to_starttls_is_not_trusted() {
     assert!(!server.commands().iter().any(|command| command.starts_with("AUTH")));
 }
 
-/// A server that takes the whole mail and then says nothing, however often it is tried.
+/// The bound of the whole mail judges by how far it came.
 #[tokio::test]
 async fn a_mail_sent_too_slowly_in_all_counts_once_the_recipient_was_told() {
     for (command, expected) in [("DATA", "transient: not sent"), ("MAIL", "unreachable: not sent")] {

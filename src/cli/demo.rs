@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::failure::{Failure, note};
 use super::output::print;
-use super::serve::Stop;
+use super::serve::{Stop, not_ready};
 use super::setup;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::mailer::FilesMailer;
@@ -82,9 +82,9 @@ impl Demo {
         let live = Live::new(folder.path());
         let metrics = setup::metrics();
         let embedded = start(folder, &settings, self.speed, &live, metrics.clone()).await?;
-        let began = Instant::now();
+        let (began, http) = (Instant::now(), embedded.graph.http_addr);
         let run = async {
-            embedded.graph.ready().await;
+            embedded.graph.ready(|name, why| not_ready(name, why, http)).await;
             live.introduce(&embedded);
             live.show(&embedded, &metrics).await;
         };

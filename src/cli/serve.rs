@@ -1,5 +1,6 @@
 //! `tripline serve`: the graph, until it is told to stop.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -111,12 +112,12 @@ async fn serve(mut settings: Settings, import: Option<Import>) -> Result<(), Fai
     let embedded = Embedded::start(folder, &settings, import, mailer, feed, metrics)
         .await
         .map_err(|error| failed(&error))?;
+    let http = embedded.graph.http_addr;
     let stopped = tokio::select! {
-        () = embedded.graph.ready() => false,
+        () = embedded.graph.ready(|name, why| not_ready(name, why, http)) => false,
         () = stop.asked() => true,
     };
     if !stopped {
-        let http = embedded.graph.http_addr;
         match embedded.graph.grpc_addr {
             Some(grpc) => note(&format!("ready grpc={grpc} http={http}")),
             None => note(&format!("ready http={http}")),
@@ -135,6 +136,11 @@ async fn serve(mut settings: Settings, import: Option<Import>) -> Result<(), Fai
         }
         () = stop.asked() => Err(Failure::failed("stopped at once, because it was asked twice")),
     }
+}
+
+/// Says on standard error what keeps the process from getting ready.
+pub(super) fn not_ready(name: &str, reason: &str, http: SocketAddr) {
+    note(&format!("not ready: {name}: {reason} (see http://{http}/readyz)"));
 }
 
 /// SIGTERM and Ctrl-C.

@@ -199,14 +199,10 @@ impl Graph {
         Ok(starting.finish(addresses))
     }
 
-    /// Waits until every node is ready, which one that failed for good never is.
-    pub async fn ready(&self) {
-        let mut changes = self.health.changes();
-        while !self.health.is_ready() {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
+    /// Waits until every node is ready, which one that failed for good never is; see
+    /// [`Health::ready`].
+    pub async fn ready(&self, tell: impl FnMut(&str, &str)) {
+        self.health.ready(tell).await;
     }
 
     /// Stops: what enters first, then what works on it. Returns whether all had ended within
