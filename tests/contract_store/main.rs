@@ -61,6 +61,8 @@ macro_rules! store_contract {
                     an_unjudged_attempt_is_not_counted,
                     a_dead_one_stays_dead,
                     a_lost_claim_is_left_alone,
+                    many_ends_are_recorded_together,
+                    claims_whose_answer_was_lost_are_found_again,
                     a_delivered_one_is_always_recorded;
                 collect:
                     symbols_are_listed_once_and_not_while_paused

@@ -81,6 +81,51 @@ pub(crate) async fn a_lost_claim_is_left_alone(f: &Fixture) {
     assert_eq!(f.hands.deliveries().await, ["pending (attempts 1): 450 later"]);
 }
 
+pub(crate) async fn many_ends_are_recorded_together(f: &Fixture) {
+    let (_, alerts) = f.alerts(4).await;
+    let ann = claimant("a");
+    let got = f.notify.accept(own(f).await, span(0, 4), &alerts, &[], &ann, 9).await.unwrap();
+    let outcomes = [
+        Outcome::Delivered,
+        retry(1_020_000),
+        Outcome::Unjudged { at: at(1_010_000), error: "no 'connection' \"at all\"".into() },
+        Outcome::Dead { error: "550 who?".into() },
+    ];
+    let ends = got.iter().zip(outcomes);
+    let ends: Vec<_> = ends.map(|(d, outcome)| Settlement { id: d.id, outcome }).collect();
+    for _ in 0..2 {
+        f.notify.settle(&ann, &ends).await.unwrap();
+        let expected = [
+            "delivered (attempts 1): -",
+            "pending (attempts 1): 450 later",
+            "pending (attempts 0): no 'connection' \"at all\"",
+            "dead (attempts 1): 550 who?",
+        ];
+        assert_eq!(f.hands.deliveries().await, expected);
+    }
+    let next = f.notify.claim(&ann, 9).await.unwrap().next_due;
+    assert_eq!(next, Some(at(1_010_000)));
+}
+
+pub(crate) async fn claims_whose_answer_was_lost_are_found_again(f: &Fixture) {
+    let (_, alerts) = f.alerts(3).await;
+    let ann = claimant("a");
+    let got = f.notify.accept(own(f).await, span(0, 3), &alerts, &[], &ann, 9).await.unwrap();
+    let known = [got[0].id];
+    let held_ms = 10_000;
+    assert_eq!(f.notify.reclaim(&ann, &known, held_ms).await.unwrap(), [], "too young");
+    f.clock.advance(Duration::from_millis(held_ms));
+    assert_eq!(f.notify.reclaim(&claimant("b"), &[], held_ms).await.unwrap(), [], "another's");
+    assert_eq!(f.notify.reclaim(&ann, &known, held_ms).await.unwrap(), got[1..]);
+    assert_eq!(f.notify.reclaim(&ann, &known, held_ms).await.unwrap(), [], "begun anew");
+    f.clock.advance(Duration::from_millis(LEASE_MS - held_ms));
+    let ended = f.notify.claim(&claimant("b"), 9).await.unwrap().deliveries;
+    assert_eq!(ended, got[..1], "the lease of the others lasts longer");
+    settle(f, "a", &got[1], Outcome::Delivered).await;
+    let left = f.notify.reclaim(&ann, &[], 0).await.unwrap();
+    assert_eq!(left, got[2..], "neither what is another's nor what is done");
+}
+
 pub(crate) async fn a_delivered_one_is_always_recorded(f: &Fixture) {
     let (watch, delivery) = claimed(f).await;
     f.clock.advance(Duration::from_millis(LEASE_MS));

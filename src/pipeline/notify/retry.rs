@@ -28,6 +28,9 @@ pub struct SenderOptions {
     pub unreachable_delay_ms: u64,
     /// How often to look for due deliveries when nothing says that there are, in milliseconds.
     pub poll_ms: u64,
+    /// How often to look for deliveries claimed in our name whose claim we were not told of, in
+    /// milliseconds; also how old such a claim is at least.
+    pub reclaim_ms: u64,
     /// First wait after the store was not available, in milliseconds; it doubles each time.
     pub store_backoff_ms: u64,
     /// Longest wait after the store was not available, in milliseconds.
@@ -48,6 +51,7 @@ impl Default for SenderOptions {
             retry_delays_s: vec![10, 60, 600, 3_600],
             unreachable_delay_ms: 1_000,
             poll_ms: 1_000,
+            reclaim_ms: 10_000,
             store_backoff_ms: 100,
             store_backoff_ms_max: 5_000,
             drain_ms: 5_000,
@@ -83,6 +87,7 @@ impl SenderOptions {
             ("in_flight_max", u64::from(self.in_flight_max)),
             ("attempt_timeout_ms", self.attempt_timeout_ms),
             ("poll_ms", self.poll_ms),
+            ("reclaim_ms", self.reclaim_ms),
             ("store_backoff_ms", self.store_backoff_ms),
         ] {
             if value == 0 {

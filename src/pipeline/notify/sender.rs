@@ -72,6 +72,8 @@ pub struct Sender {
     probing: bool,
     claiming: Option<BoxFuture<'static, ClaimAnswer>>,
     look_at: Timestamp,
+    /// When to look for claims of ours that we do not know of.
+    reclaim_at: Timestamp,
     unsettled: Vec<Settlement>,
     settling: Option<BoxFuture<'static, SettleAnswer>>,
     settle_at: Timestamp,
@@ -132,6 +134,7 @@ impl Sender {
             probing: false,
             claiming: None,
             look_at: Timestamp::MIN,
+            reclaim_at: Timestamp::MIN,
             unsettled: Vec::new(),
             settling: None,
             settle_at: Timestamp::MIN,
@@ -181,8 +184,9 @@ impl Sender {
 
     fn hold(&mut self, deliveries: Vec<Delivery>, claimed: Timestamp) {
         for delivery in deliveries {
-            // One that we hold already was claimed anew after its lease ended, because the store
-            // did not take its settlement: it must not be sent again.
+            // One that we hold already was claimed anew while its settlement was on the way: it
+            // must not be sent again. If the store gave it to us after that, it is found later,
+            // among the claims that we do not know of.
             if let Entry::Vacant(entry) = self.held.entry(delivery.id) {
                 entry.insert(Held::Waiting);
                 self.waiting.push_back(Waiting { delivery, claimed });
@@ -252,10 +256,32 @@ impl Sender {
             return;
         }
         let (store, claimant) = (Arc::clone(&self.ports.store), self.claimant.clone());
-        let claim = async move { (now, limit, store.claim(&claimant, limit).await) };
+        let (known, held_ms) = (self.lost(now), self.options.reclaim_ms);
+        let claim = async move {
+            let claim = async {
+                let lost = match &known {
+                    Some(known) => store.reclaim(&claimant, known, held_ms).await?,
+                    None => Vec::new(),
+                };
+                let mut claimed = store.claim(&claimant, limit).await?;
+                claimed.deliveries.extend(lost);
+                Ok(claimed)
+            };
+            (now, limit, claim.await)
+        };
         // Until the answer says otherwise; a wake that comes meanwhile brings it forward again.
         self.look_at = now.plus(Duration::from_millis(self.options.poll_ms));
         self.claiming = Some(claim.boxed());
+    }
+
+    /// What we hold, if it is time to ask for claims of ours beside that. An answer that was
+    /// lost, or that named what was only just being settled, leaves such ones.
+    fn lost(&mut self, now: Timestamp) -> Option<Vec<DeliveryId>> {
+        if now < self.reclaim_at || self.breaker.state() != BreakerState::Closed {
+            return None;
+        }
+        self.reclaim_at = now.plus(Duration::from_millis(self.options.reclaim_ms));
+        Some(self.held.keys().copied().collect())
     }
 
     /// Deliveries to claim at once, at most.

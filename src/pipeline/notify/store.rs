@@ -123,6 +123,15 @@ pub trait NotifyStore: TopicStore {
     /// has ended. Never one whose user or watch is deleted.
     async fn claim(&self, claimant: &Claimant, limit: u32) -> Result<Claimed, StoreError>;
 
+    /// Deliveries that `claimant` has claimed for at least `held_ms` and that are none of `known`:
+    /// the answer that named them was lost. Their lease begins anew.
+    async fn reclaim(
+        &self,
+        claimant: &Claimant,
+        known: &[DeliveryId],
+        held_ms: u64,
+    ) -> Result<Vec<Delivery>, StoreError>;
+
     /// Records how attempts ended. A delivery whose claim has gone to another owner meanwhile is
     /// left as it is, except that `Delivered` is always recorded. A delivery cancelled while it
     /// was claimed is recorded as delivered if it was.

@@ -102,29 +102,50 @@ impl NotifyStore for SqliteStore {
         if !delivered.is_empty() {
             record_delivered(&mut tx, &delivered, now).await?;
         }
-        for Settlement { id, outcome } in settlements {
-            let (state, due, judged, reason) = match outcome {
-                Outcome::Delivered => continue,
-                Outcome::Retry { at, error } => ("pending", Some(at), 1, error),
-                Outcome::Unjudged { at, error } => ("pending", Some(at), 0, error),
-                Outcome::Dead { error } => ("dead", None, 1, error),
-            };
-            sqlx::query(
-                "UPDATE deliveries SET state = ?, due_ms = coalesce(?, due_ms), \
-                 attempts = attempts + ?, reason = ?, owner = NULL, lease_until_ms = NULL, \
-                 changed_ms = ? WHERE alert_id = ? AND state = 'claimed' AND owner = ?",
-            )
-            .bind(state)
-            .bind(due.map(|at| at.millis()))
-            .bind(judged)
-            .bind(reason.as_str())
-            .bind(now.millis())
-            .bind(signed(id.0))
-            .bind(claimant.owner.as_str())
-            .execute(&mut *tx)
-            .await?;
+        let failed: Vec<_> = settlements.iter().filter_map(failed).collect();
+        if !failed.is_empty() {
+            record_failed(&mut tx, claimant, failed, now).await?;
         }
         Ok(tx.commit().await?)
+    }
+
+    async fn reclaim(
+        &self,
+        claimant: &Claimant,
+        known: &[DeliveryId],
+        held_ms: u64,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let now = self.inner.clock.now();
+        let lease_until = lease_until(claimant, now);
+        let known: Vec<u64> = known.iter().map(|id| id.0).collect();
+        // Looked at first without the right to write, as in `claim`.
+        let lost: Vec<i64> = sqlx::query_scalar(
+            "SELECT alert_id FROM deliveries WHERE state = 'claimed' AND owner = ? \
+             AND lease_until_ms <= ? AND alert_id NOT IN (SELECT value FROM json_each(?))",
+        )
+        .bind(claimant.owner.as_str())
+        .bind(lease_until.saturating_sub_unsigned(held_ms))
+        .bind(json!(known).to_string())
+        .fetch_all(&mut *self.read().await?)
+        .await?;
+        if lost.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut tx = self.write().await?;
+        sqlx::query(
+            "UPDATE deliveries SET lease_until_ms = ?, changed_ms = ? \
+             WHERE state = 'claimed' AND owner = ? \
+             AND alert_id IN (SELECT value FROM json_each(?))",
+        )
+        .bind(lease_until)
+        .bind(now.millis())
+        .bind(claimant.owner.as_str())
+        .bind(json!(lost).to_string())
+        .execute(&mut *tx)
+        .await?;
+        let deliveries = claimed_by(&mut tx, claimant, &lost).await?;
+        tx.commit().await?;
+        Ok(deliveries)
     }
 }
 
@@ -209,6 +230,40 @@ async fn claimed_by(
     .fetch_all(connection)
     .await?;
     rows.iter().map(delivery).collect()
+}
+
+/// What an attempt that failed leaves: the delivery, its state, when it is due, how many attempts
+/// more were judged, and why.
+fn failed(settlement: &Settlement) -> Option<serde_json::Value> {
+    let (state, due, judged, reason) = match &settlement.outcome {
+        Outcome::Delivered => return None,
+        Outcome::Retry { at, error } => ("pending", Some(at), 1, error),
+        Outcome::Unjudged { at, error } => ("pending", Some(at), 0, error),
+        Outcome::Dead { error } => ("dead", None, 1, error),
+    };
+    Some(json!([settlement.id.0, state, due.map(|at| at.millis()), judged, reason]))
+}
+
+/// Only what is still claimed by `claimant` is its to judge.
+async fn record_failed(
+    tx: &mut Write,
+    claimant: &Claimant,
+    failed: Vec<serde_json::Value>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE deliveries SET state = f.value ->> 1, due_ms = coalesce(f.value ->> 2, due_ms), \
+         attempts = attempts + (f.value ->> 3), reason = f.value ->> 4, owner = NULL, \
+         lease_until_ms = NULL, changed_ms = ? \
+         FROM json_each(?) f \
+         WHERE alert_id = f.value ->> 0 AND state = 'claimed' AND owner = ?",
+    )
+    .bind(now.millis())
+    .bind(serde_json::Value::from(failed).to_string())
+    .bind(claimant.owner.as_str())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// A mail that was taken is recorded whoever claims it now, and also if it was cancelled while

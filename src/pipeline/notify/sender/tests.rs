@@ -151,6 +151,21 @@ async fn a_store_that_is_away_for_a_while_loses_nothing_and_repeats_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_was_lost_does_not_wait_for_its_lease() {
+    let world = World::new(SenderOptions::default(), &[]).await;
+    world.store.lost_answers.store(1, Ordering::Relaxed);
+    world.add(&["a@x", "b@x"]).await;
+    for _ in 0..5 {
+        world.pass(1).await;
+    }
+    assert_eq!(world.delivered(), 0, "they are claimed, and we do not know");
+    for _ in 0..20 {
+        world.pass(1).await;
+    }
+    assert_eq!((world.asked(), world.delivered()), (2, 2), "once each, long before the lease ends");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_fails_for_good_ends_the_run() {
     struct Broken;
     #[async_trait]
@@ -177,6 +192,14 @@ async fn a_store_that_fails_for_good_ends_the_run() {
         }
         async fn claim(&self, _: &Claimant, _: u32) -> Result<Claimed, StoreError> {
             Err(StoreError::Permanent("damaged".to_owned()))
+        }
+        async fn reclaim(
+            &self,
+            _: &Claimant,
+            _: &[DeliveryId],
+            _: u64,
+        ) -> Result<Vec<Delivery>, StoreError> {
+            Ok(Vec::new())
         }
         async fn settle(&self, _: &Claimant, _: &[Settlement]) -> Result<(), StoreError> {
             unreachable!()

@@ -70,6 +70,8 @@ pub(super) struct MemoryStore {
     pub(super) failures: AtomicU32,
     /// How many of the next settles fail besides.
     pub(super) settle_failures: AtomicU32,
+    /// Claims that happen and whose answer is lost.
+    pub(super) lost_answers: AtomicU32,
     pub(super) claims: AtomicU32,
     pub(super) settles: Mutex<Vec<usize>>,
 }
@@ -133,7 +135,30 @@ impl NotifyStore for MemoryStore {
                 claimed.deliveries.push(row.delivery.clone());
             }
         }
+        drop(rows);
+        Self::failing(&self.lost_answers)?;
         Ok(claimed)
+    }
+
+    async fn reclaim(
+        &self,
+        claimant: &Claimant,
+        known: &[DeliveryId],
+        held_ms: u64,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        Self::failing(&self.failures)?;
+        let until = self.clock.now().plus(Duration::from_millis(claimant.lease_ms));
+        let held = Duration::from_millis(held_ms);
+        let mut rows = self.rows();
+        let lost = rows.iter_mut().filter(|(id, row)| {
+            let old = row.claimed_until.is_some_and(|found| found.plus(held) <= until);
+            old && row.end.is_none() && !known.contains(id)
+        });
+        let lost = lost.map(|(_, row)| {
+            row.claimed_until = Some(until);
+            row.delivery.clone()
+        });
+        Ok(lost.collect())
     }
 
     async fn settle(&self, _: &Claimant, settlements: &[Settlement]) -> Result<(), StoreError> {
@@ -183,6 +208,7 @@ impl World {
             rows: Mutex::default(),
             failures: AtomicU32::new(0),
             settle_failures: AtomicU32::new(0),
+            lost_answers: AtomicU32::new(0),
             claims: AtomicU32::new(0),
             settles: Mutex::default(),
         });
