@@ -58,13 +58,11 @@ impl Logins {
         password: &str,
         peer: Option<IpAddr>,
     ) -> Result<Account, Fault> {
-        let attempt = self.throttle.attempt(email.folded(), peer, self.clock.now())?;
-        let mut unjudged = Unjudged { throttle: &self.throttle, attempt: Some(attempt) };
-        if let Some(account) = self.judge(email, password).await? {
-            return Ok(account);
-        }
-        unjudged.attempt = None;
-        Err(wrong())
+        let attempt = self.throttle.attempt(email.folded(), peer, self.clock.now()).await?;
+        let mut open = Open { throttle: &self.throttle, attempt, end: Throttle::forgive };
+        let account = self.judge(email, password).await?;
+        open.end = if account.is_some() { Throttle::succeeded } else { Throttle::failed };
+        account.ok_or_else(wrong)
     }
 
     async fn judge(&self, email: &Email, password: &str) -> Result<Option<Account>, Fault> {
@@ -84,16 +82,15 @@ pub(super) fn wrong() -> Fault {
     Fault::Unauthenticated("the e-mail address or the password is wrong".to_owned())
 }
 
-/// An attempt that does not count when this is dropped: it succeeded, or was not judged.
-struct Unjudged<'a> {
+/// An attempt that ends when this is dropped: unjudged, unless it is known better.
+struct Open<'a> {
     throttle: &'a Throttle,
-    attempt: Option<Attempt>,
+    attempt: Attempt,
+    end: fn(&Throttle, &Attempt),
 }
 
-impl Drop for Unjudged<'_> {
+impl Drop for Open<'_> {
     fn drop(&mut self) {
-        if let Some(attempt) = &self.attempt {
-            self.throttle.forgive(attempt);
-        }
+        (self.end)(self.throttle, &self.attempt);
     }
 }

@@ -1,25 +1,32 @@
 //! Throttling of logins, per account and per peer, and of registrations, per peer, in bounded
 //! memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 use crate::model::Timestamp;
 
 use super::fault::Fault;
 
 /// How many failed logins and how many registrations are let through. A login that succeeds
-/// does not count.
+/// does not count, and one that is not judged yet makes others wait rather than refuses them. A
+/// burst of 0 turns its limit off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ThrottleOptions {
-    /// Failed logins of one account in a row.
+    /// Failed logins of one account from one peer in a row.
     pub account_burst: u32,
-    /// Seconds after which one more of an account is let through.
+    /// Seconds after which one more of them is let through.
     pub account_refill_s: u32,
+    /// Failed logins of one account in a row, from all peers that never logged in to it. Those
+    /// that did are not slowed by strangers.
+    pub stranger_burst: u32,
+    /// Seconds after which one more of them is let through.
+    pub stranger_refill_s: u32,
     /// Failed logins of one peer (an IPv4 address, or a /64 of IPv6) in a row.
     pub peer_burst: u32,
     /// Seconds after which one more of a peer is let through.
@@ -37,6 +44,8 @@ impl Default for ThrottleOptions {
         Self {
             account_burst: 10,
             account_refill_s: 30,
+            stranger_burst: 50,
+            stranger_refill_s: 30,
             peer_burst: 100,
             peer_refill_s: 2,
             register_burst: 200,
@@ -49,9 +58,15 @@ impl Default for ThrottleOptions {
 /// The throttle of logins and registrations.
 #[derive(Debug)]
 pub struct Throttle {
-    accounts: Buckets<String>,
     peers: Buckets<IpAddr>,
+    accounts: Buckets<(String, Option<IpAddr>)>,
+    strangers: Buckets<String>,
     registrations: Buckets<IpAddr>,
+    /// Who has logged in to which account from where.
+    known: Mutex<HashSet<(String, IpAddr)>>,
+    known_max: usize,
+    /// Told whenever an attempt has ended.
+    ended: Notify,
 }
 
 /// An attempt that was let through and counts until it is known to have succeeded.
@@ -59,6 +74,7 @@ pub struct Throttle {
 pub struct Attempt {
     account: String,
     peer: Option<IpAddr>,
+    stranger: bool,
 }
 
 impl Throttle {
@@ -66,43 +82,109 @@ impl Throttle {
     pub fn new(options: ThrottleOptions) -> Self {
         let max = options.entries_max.max(1);
         Self {
-            accounts: Buckets::new(options.account_burst, options.account_refill_s, max),
             peers: Buckets::new(options.peer_burst, options.peer_refill_s, max),
+            accounts: Buckets::new(options.account_burst, options.account_refill_s, max),
+            strangers: Buckets::new(options.stranger_burst, options.stranger_refill_s, max),
             registrations: Buckets::new(options.register_burst, options.register_refill_s, max),
+            known: Mutex::default(),
+            known_max: max,
+            ended: Notify::new(),
         }
     }
 
     /// Lets an attempt through and counts it, or says when to come again; then it counts not.
-    pub fn attempt(
+    /// While there are others in flight that may yet turn out not to count, it waits for them.
+    /// Cancel-safe.
+    pub async fn attempt(
         &self,
         account: &str,
         peer: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<Attempt, Fault> {
-        let attempt = Attempt { account: account.to_owned(), peer: peer.map(network) };
-        if let Some(peer) = attempt.peer {
-            self.peers.take(peer, now)?;
-        }
-        if let Err(fault) = self.accounts.take(attempt.account.clone(), now) {
-            if let Some(peer) = attempt.peer {
-                self.peers.give_back(&peer);
+        let peer = peer.map(network);
+        let stranger = !peer.is_some_and(|peer| self.knows(account, peer));
+        let attempt = Attempt { account: account.to_owned(), peer, stranger };
+        loop {
+            // Before the look, so that no end is missed.
+            let ended = self.ended.notified();
+            match self.take(&attempt, now) {
+                Ok(()) => return Ok(attempt),
+                Err(Refusal::Throttled { retry_after_s }) => {
+                    return Err(Fault::Throttled { retry_after_s });
+                }
+                Err(Refusal::Busy) => ended.await,
             }
-            return Err(fault);
         }
-        Ok(attempt)
+    }
+
+    fn take(&self, attempt: &Attempt, now: Timestamp) -> Result<(), Refusal> {
+        let Attempt { account, peer, stranger } = attempt;
+        if let Some(peer) = peer {
+            self.peers.take(*peer, now)?;
+        }
+        let here = (account.clone(), *peer);
+        let taken = self.accounts.take(here.clone(), now).and_then(|()| {
+            let all = if *stranger { self.strangers.take(account.clone(), now) } else { Ok(()) };
+            all.inspect_err(|_| self.accounts.end(&here, false))
+        });
+        taken.inspect_err(|_| {
+            if let Some(peer) = peer {
+                self.peers.end(peer, false);
+            }
+        })
     }
 
     /// Lets a registration through and counts it, or says when to come again.
     pub fn registration(&self, peer: Option<IpAddr>, now: Timestamp) -> Result<(), Fault> {
-        peer.map_or(Ok(()), |peer| self.registrations.take(network(peer), now))
+        let Some(peer) = peer.map(network) else { return Ok(()) };
+        match self.registrations.take(peer, now) {
+            Err(Refusal::Throttled { retry_after_s }) => Err(Fault::Throttled { retry_after_s }),
+            // None is in flight for longer than this.
+            Ok(()) | Err(Refusal::Busy) => {
+                self.registrations.end(&peer, true);
+                Ok(())
+            }
+        }
     }
 
-    /// The attempt succeeded, or was not judged: it does not count.
+    /// The attempt failed: it counts.
+    pub fn failed(&self, attempt: &Attempt) {
+        self.end(attempt, true);
+    }
+
+    /// The attempt was not judged: it does not count.
     pub fn forgive(&self, attempt: &Attempt) {
-        self.accounts.give_back(&attempt.account);
-        if let Some(peer) = &attempt.peer {
-            self.peers.give_back(peer);
+        self.end(attempt, false);
+    }
+
+    /// The attempt succeeded: it does not count, and its peer is no stranger from here on.
+    pub fn succeeded(&self, attempt: &Attempt) {
+        if let Some(peer) = attempt.peer {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            // Forgetting all is simple, and costs nothing but the preference.
+            if known.len() >= self.known_max {
+                known.clear();
+            }
+            known.insert((attempt.account.clone(), peer));
         }
+        self.end(attempt, false);
+    }
+
+    fn knows(&self, account: &str, peer: IpAddr) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.contains(&(account.to_owned(), peer))
+    }
+
+    fn end(&self, attempt: &Attempt, counts: bool) {
+        let Attempt { account, peer, stranger } = attempt;
+        if let Some(peer) = peer {
+            self.peers.end(peer, counts);
+        }
+        self.accounts.end(&(account.clone(), *peer), counts);
+        if *stranger {
+            self.strangers.end(account, counts);
+        }
+        self.ended.notify_waiters();
     }
 }
 
@@ -114,61 +196,92 @@ fn network(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// One bucket per key, as the generic cell rate algorithm has it: all that is kept of a key is
-/// the instant at which its bucket is full again, so an unknown key is a full bucket.
+/// Why a bucket gives nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// It may have something once those that are in flight have ended.
+    Busy,
+    /// It is empty.
+    Throttled {
+        /// Seconds until it is not.
+        retry_after_s: u64,
+    },
+}
+
+/// One bucket per key, as the generic cell rate algorithm has it: what is kept of a key is the
+/// instant at which its bucket is full again, so an unknown key is a full bucket.
 #[derive(Debug)]
 struct Buckets<K> {
     interval_ms: i64,
     burst: i64,
     entries_max: usize,
-    full_at: Mutex<HashMap<K, i64>>,
+    entries: Mutex<HashMap<K, Bucket>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// In milliseconds.
+    full_at: i64,
+    /// Taken, and not known yet to count.
+    in_flight: u32,
 }
 
 impl<K: Eq + std::hash::Hash + Clone> Buckets<K> {
     fn new(burst: u32, refill_s: u32, entries_max: usize) -> Self {
         Self {
             interval_ms: i64::from(refill_s.max(1)) * 1_000,
-            burst: i64::from(burst.max(1)),
+            burst: i64::from(burst),
             entries_max,
-            full_at: Mutex::default(),
+            entries: Mutex::default(),
         }
     }
 
-    fn take(&self, key: K, now: Timestamp) -> Result<(), Fault> {
+    fn take(&self, key: K, now: Timestamp) -> Result<(), Refusal> {
+        if self.burst == 0 {
+            return Ok(());
+        }
         let now = now.millis();
-        let mut entries = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= self.entries_max && !entries.contains_key(&key) {
             self.forget(&mut entries, now);
         }
-        let full_at = entries.get(&key).map_or(now, |full_at| (*full_at).max(now));
-        let next = full_at + self.interval_ms;
-        let wait_ms = next - now - self.burst * self.interval_ms;
-        if wait_ms > 0 {
+        let full = Bucket { full_at: now, in_flight: 0 };
+        let Bucket { full_at, in_flight } = entries.get(&key).copied().unwrap_or(full);
+        let full_at = full_at.max(now) + self.interval_ms;
+        let wait_ms = full_at - now - self.burst * self.interval_ms;
+        if wait_ms > i64::from(in_flight) * self.interval_ms {
             let retry_after_s = u64::try_from(wait_ms).unwrap_or(0).div_ceil(1_000);
-            return Err(Fault::Throttled { retry_after_s });
+            return Err(Refusal::Throttled { retry_after_s });
         }
-        entries.insert(key, next);
+        if wait_ms > 0 {
+            return Err(Refusal::Busy);
+        }
+        entries.insert(key, Bucket { full_at, in_flight: in_flight + 1 });
         Ok(())
     }
 
-    fn give_back(&self, key: &K) {
-        let mut entries = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(full_at) = entries.get_mut(key) {
-            *full_at -= self.interval_ms;
+    /// What was taken is not in flight any more; it goes back if it does not count.
+    fn end(&self, key: &K, counts: bool) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = entries.get_mut(key) {
+            bucket.in_flight = bucket.in_flight.saturating_sub(1);
+            if !counts {
+                bucket.full_at -= self.interval_ms;
+            }
         }
     }
 
     /// Makes room: full buckets go first, then the fuller half of the others.
-    fn forget(&self, entries: &mut HashMap<K, i64>, now: i64) {
-        entries.retain(|_, full_at| *full_at > now);
+    fn forget(&self, entries: &mut HashMap<K, Bucket>, now: i64) {
+        entries.retain(|_, bucket| bucket.full_at > now);
         if entries.len() * 2 > self.entries_max {
-            let mut times: Vec<i64> = entries.values().copied().collect();
+            let mut times: Vec<i64> = entries.values().map(|bucket| bucket.full_at).collect();
             let middle = times.len() / 2;
             let (_, median, _) = times.select_nth_unstable(middle);
             let median = *median;
             // Entries with equal times: half of them must go all the same.
             let mut equal_left = entries.len() / 4;
-            entries.retain(|_, full_at| {
+            entries.retain(|_, Bucket { full_at, .. }| {
                 let keep = *full_at > median || (*full_at == median && equal_left > 0);
                 equal_left -= usize::from(keep && *full_at == median);
                 keep
@@ -181,74 +294,140 @@ impl<K: Eq + std::hash::Hash + Clone> Buckets<K> {
 mod tests {
     use std::time::Duration;
 
+    use futures::FutureExt as _;
+
     use super::*;
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::default().plus(Duration::from_secs(seconds))
     }
 
-    fn throttle(entries_max: usize) -> Throttle {
-        Throttle::new(ThrottleOptions {
+    fn options() -> ThrottleOptions {
+        ThrottleOptions {
             account_burst: 2,
             account_refill_s: 10,
+            stranger_burst: 4,
+            stranger_refill_s: 10,
             peer_burst: 3,
             peer_refill_s: 1,
             register_burst: 2,
             register_refill_s: 5,
-            entries_max,
-        })
+            entries_max: 100,
+        }
+    }
+
+    fn peer(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([10, 0, 0, last]))
+    }
+
+    /// A failed login, at once.
+    fn fail(
+        throttle: &Throttle,
+        account: &str,
+        peer: Option<IpAddr>,
+        seconds: u64,
+    ) -> Result<(), Fault> {
+        let attempt = throttle.attempt(account, peer, at(seconds));
+        let attempt = attempt.now_or_never().expect("nothing is in flight")?;
+        throttle.failed(&attempt);
+        Ok(())
+    }
+
+    fn throttled(retry_after_s: u64) -> Result<(), Fault> {
+        Err(Fault::Throttled { retry_after_s })
     }
 
     #[test]
     fn an_account_is_throttled_and_comes_back() {
-        let throttle = throttle(10);
-        let attempt = |account, seconds| throttle.attempt(account, None, at(seconds));
-        assert!(attempt("a", 0).is_ok() && attempt("a", 0).is_ok());
-        assert_eq!(attempt("a", 1), Err(Fault::Throttled { retry_after_s: 9 }));
-        assert!(attempt("b", 1).is_ok());
-        assert!(attempt("a", 10).is_ok());
-        assert!(attempt("a", 11).is_err());
+        let throttle = Throttle::new(options());
+        let fail = |account, seconds| fail(&throttle, account, None, seconds);
+        assert!(fail("a", 0).is_ok() && fail("a", 0).is_ok());
+        assert_eq!(fail("a", 1), throttled(9));
+        assert!(fail("b", 1).is_ok());
+        assert!(fail("a", 10).is_ok());
+        assert!(fail("a", 11).is_err());
         // A success gives its attempt back.
-        throttle.forgive(&Attempt { account: "a".to_owned(), peer: None });
-        assert!(attempt("a", 11).is_ok());
+        let attempt = throttle.attempt("a", None, at(20)).now_or_never().unwrap().unwrap();
+        throttle.succeeded(&attempt);
+        assert!(fail("a", 20).is_ok());
     }
 
     #[test]
     fn a_peer_is_throttled_over_all_its_accounts_and_addresses() {
-        let throttle = throttle(10);
+        let throttle = Throttle::new(options());
         let v6 = |last| Some(IpAddr::from([1, 2, 3, 4, 0, 0, 0, last]));
         for account in 0..3 {
-            assert!(throttle.attempt(&account.to_string(), v6(account), at(0)).is_ok());
+            assert!(fail(&throttle, &account.to_string(), v6(account), 0).is_ok());
         }
-        assert_eq!(throttle.attempt("9", v6(9), at(0)), Err(Fault::Throttled { retry_after_s: 1 }));
-        assert!(throttle.attempt("9", Some(IpAddr::from([127, 0, 0, 1])), at(0)).is_ok());
-        assert!(throttle.attempt("9", v6(9), at(1)).is_ok());
+        assert_eq!(fail(&throttle, "9", v6(9), 0), throttled(1));
+        assert!(fail(&throttle, "9", Some(IpAddr::from([127, 0, 0, 1])), 0).is_ok());
+        assert!(fail(&throttle, "9", v6(9), 1).is_ok());
+    }
+
+    #[test]
+    fn strangers_are_throttled_together_and_the_owner_is_not_slowed_by_them() {
+        let throttle = Throttle::new(options());
+        let owner = throttle.attempt("a", peer(0), at(0)).now_or_never().unwrap().unwrap();
+        throttle.succeeded(&owner);
+        for stranger in 1..5 {
+            assert!(fail(&throttle, "a", peer(stranger), 0).is_ok());
+        }
+        assert_eq!(fail(&throttle, "a", peer(5), 0), throttled(10));
+        assert!(fail(&throttle, "a", peer(0), 0).is_ok() && fail(&throttle, "a", peer(0), 0).is_ok());
+        assert_eq!(fail(&throttle, "a", peer(0), 0), throttled(10), "nor may it fail for ever");
+        assert!(fail(&throttle, "b", peer(5), 0).is_ok());
+    }
+
+    #[test]
+    fn a_burst_of_zero_turns_a_limit_off() {
+        let off = ThrottleOptions { peer_burst: 0, register_burst: 0, ..options() };
+        let throttle = Throttle::new(off);
+        for account in 0..50 {
+            assert!(fail(&throttle, &account.to_string(), peer(1), 0).is_ok());
+            assert!(throttle.registration(peer(1), at(0)).is_ok());
+        }
+    }
+
+    #[test]
+    fn whoever_comes_while_others_are_in_flight_waits_for_them() {
+        let throttle = Throttle::new(options());
+        let attempt = || Box::pin(throttle.attempt("a", peer(1), at(0)));
+        let first = attempt().now_or_never().unwrap().unwrap();
+        let second = attempt().now_or_never().unwrap().unwrap();
+        let (mut third, mut fourth) = (attempt(), attempt());
+        assert!((&mut third).now_or_never().is_none() && (&mut fourth).now_or_never().is_none());
+        throttle.succeeded(&first);
+        let third = third.now_or_never().expect("there is room now").unwrap();
+        throttle.failed(&second);
+        assert!((&mut fourth).now_or_never().is_none(), "the third may yet succeed");
+        throttle.failed(&third);
+        let fourth = fourth.now_or_never().expect("nothing is in flight any more");
+        assert_eq!(fourth.map(drop), throttled(10));
     }
 
     #[test]
     fn registrations_of_a_peer_are_throttled_apart_from_its_logins() {
-        let throttle = throttle(10);
-        let peer = Some(IpAddr::from([127, 0, 0, 1]));
+        let throttle = Throttle::new(options());
         for _ in 0..2 {
-            assert_eq!(throttle.registration(peer, at(0)), Ok(()));
+            assert_eq!(throttle.registration(peer(1), at(0)), Ok(()));
         }
-        assert_eq!(throttle.registration(peer, at(1)), Err(Fault::Throttled { retry_after_s: 4 }));
-        assert!(throttle.registration(Some(IpAddr::from([127, 0, 0, 2])), at(1)).is_ok());
-        assert!(throttle.attempt("a", peer, at(1)).is_ok());
-        assert!(throttle.registration(peer, at(5)).is_ok());
+        assert_eq!(throttle.registration(peer(1), at(1)), throttled(4));
+        assert!(throttle.registration(peer(2), at(1)).is_ok());
+        assert!(fail(&throttle, "a", peer(1), 1).is_ok());
+        assert!(throttle.registration(peer(1), at(5)).is_ok());
     }
 
     #[test]
     fn memory_is_bounded_and_the_worst_are_remembered() {
-        let throttle = throttle(100);
+        let throttle = Throttle::new(options());
         for _ in 0..2 {
-            assert!(throttle.attempt("worst", None, at(0)).is_ok());
+            assert!(fail(&throttle, "worst", None, 0).is_ok());
         }
         for account in 0..1_000 {
-            assert!(throttle.attempt(&account.to_string(), None, at(0)).is_ok());
-            let entries = throttle.accounts.full_at.lock().unwrap().len();
+            assert!(fail(&throttle, &account.to_string(), None, 0).is_ok());
+            let entries = throttle.accounts.entries.lock().unwrap().len();
             assert!(entries <= 100, "{entries} entries after {account}");
         }
-        assert!(throttle.attempt("worst", None, at(0)).is_err());
+        assert!(fail(&throttle, "worst", None, 0).is_err());
     }
 }
