@@ -24,7 +24,7 @@ mod watch_row;
 use std::future::Future;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use client::ClientArgs;
 use failure::Failure;
@@ -33,11 +33,18 @@ use failure::Failure;
 #[derive(Debug, Parser)]
 #[command(name = "tripline", version, arg_required_else_help = true, after_help = EXIT_STATUS)]
 struct Cli {
-    #[command(flatten)]
-    client: ClientArgs,
-
     #[command(subcommand)]
     command: Command,
+}
+
+// A command that asks a server. (A doc comment would replace that of the command.)
+#[derive(Args, Debug)]
+struct Asking<T: Args> {
+    #[command(flatten)]
+    command: T,
+
+    #[command(flatten)]
+    client: ClientArgs,
 }
 
 const EXIT_STATUS: &str = "\
@@ -60,51 +67,50 @@ enum Command {
     Completions(completions::Completions),
 
     // Of an account.
-    Register(account::Register),
-    Login(account::Login),
-    Logout(account::Logout),
-    Whoami(account::Whoami),
-    Password(account::Password),
-    DeleteAccount(account::DeleteAccount),
+    Register(Asking<account::Register>),
+    Login(Asking<account::Login>),
+    Logout(Asking<account::Logout>),
+    Whoami(Asking<account::Whoami>),
+    Password(Asking<account::Password>),
+    DeleteAccount(Asking<account::DeleteAccount>),
 
     // Of a user.
-    Watch(watch::WatchCommand),
-    Quote(prices::Quote),
-    Average(prices::Average),
-    History(prices::History),
-    Alerts(alerts::Alerts),
+    Watch(Asking<watch::WatchCommand>),
+    Quote(Asking<prices::Quote>),
+    Average(Asking<prices::Average>),
+    History(Asking<prices::History>),
+    Alerts(Asking<alerts::Alerts>),
 
     // Of a feeder or an operator.
-    Push(push::Push),
-    DeadLetters(operator::DeadLetters),
-    Reset(operator::Reset),
+    Push(Asking<push::Push>),
+    DeadLetters(Asking<operator::DeadLetters>),
+    Reset(Asking<operator::Reset>),
 }
 
 /// Runs the command that the process was given.
 pub fn main() -> ExitCode {
-    let Cli { client, command } = Cli::parse();
-    match command {
+    match Cli::parse().command {
         Command::Demo(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::User(command) => ask(command.run()),
         Command::Mail(command) => ask(command.run()),
         Command::Replay(command) => command.run(),
-        Command::Config(command) => done(command.run()),
+        Command::Config(command) => ask(async { command.run() }),
         Command::Completions(command) => done(command.run()),
-        Command::Register(command) => ask(command.run(&client)),
-        Command::Login(command) => ask(command.run(&client)),
-        Command::Logout(command) => ask(command.run(&client)),
-        Command::Whoami(command) => ask(command.run(&client)),
-        Command::Password(command) => ask(command.run(&client)),
-        Command::DeleteAccount(command) => ask(command.run(&client)),
-        Command::Watch(command) => ask(command.run(&client)),
-        Command::Quote(command) => ask(command.run(&client)),
-        Command::Average(command) => ask(command.run(&client)),
-        Command::History(command) => ask(command.run(&client)),
-        Command::Alerts(command) => ask(command.run(&client)),
-        Command::Push(command) => ask(command.run(&client)),
-        Command::DeadLetters(command) => ask(command.run(&client)),
-        Command::Reset(command) => ask(command.run(&client)),
+        Command::Register(Asking { command, client }) => ask(command.run(&client)),
+        Command::Login(Asking { command, client }) => ask(command.run(&client)),
+        Command::Logout(Asking { command, client }) => ask(command.run(&client)),
+        Command::Whoami(Asking { command, client }) => ask(command.run(&client)),
+        Command::Password(Asking { command, client }) => ask(command.run(&client)),
+        Command::DeleteAccount(Asking { command, client }) => ask(command.run(&client)),
+        Command::Watch(Asking { command, client }) => ask(command.run(&client)),
+        Command::Quote(Asking { command, client }) => ask(command.run(&client)),
+        Command::Average(Asking { command, client }) => ask(command.run(&client)),
+        Command::History(Asking { command, client }) => ask(command.run(&client)),
+        Command::Alerts(Asking { command, client }) => ask(command.run(&client)),
+        Command::Push(Asking { command, client }) => ask(command.run(&client)),
+        Command::DeadLetters(Asking { command, client }) => ask(command.run(&client)),
+        Command::Reset(Asking { command, client }) => ask(command.run(&client)),
     }
 }
 
@@ -139,6 +145,26 @@ mod tests {
             assert!(argument.get_help().is_some(), "{name} {} has no help", argument.get_id());
         }
         command.get_subcommands().filter(|command| command.get_name() != "help").for_each(check);
+    }
+
+    #[test]
+    fn only_commands_that_ask_a_server_have_its_options() {
+        let mut command = Cli::command();
+        command.build();
+        let takes = |path: &[&str]| {
+            let mut found = &command;
+            for name in path {
+                found = found.find_subcommand(name).unwrap();
+            }
+            ["server", "ca", "json"].map(|id| found.get_arguments().any(|a| a.get_id() == id))
+        };
+        for path in [&["quote"][..], &["watch", "list"], &["dead-letters", "retry"], &["login"]] {
+            assert_eq!(takes(path), [true; 3], "{path:?}");
+        }
+        for path in [&["serve"][..], &["demo"], &["replay"], &["config", "check"], &["user", "add"]]
+        {
+            assert_eq!(takes(path), [false; 3], "{path:?}");
+        }
     }
 
     #[test]

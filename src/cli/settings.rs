@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::failure::Failure;
 use super::output::print;
+use super::setup;
 use crate::config::{self, Flag, Loaded, Sources};
 
 const EXAMPLE: &str = "\
@@ -69,7 +70,8 @@ enum Action {
     /// Prints every setting and where it comes from, as TOML and without secrets.
     #[command(after_help = SHOW_EXAMPLE)]
     Show(SettingsArgs),
-    /// Says whether the settings are valid, and what is wrong with them.
+    /// Says whether the settings are valid, and what is wrong with them. Builds what can be built
+    /// without the network: the mailer, the source of prices, the log's filter.
     #[command(after_help = CHECK_EXAMPLE)]
     Check(SettingsArgs),
 }
@@ -78,7 +80,10 @@ impl ConfigCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.action {
             Action::Show(args) => print(&args.load(Vec::new())?.show()),
-            Action::Check(args) => args.load(Vec::new()).and_then(|_| print("ok\n")),
+            Action::Check(args) => {
+                setup::check(&args.load(Vec::new())?.settings)?;
+                print("ok\n")
+            }
         }
     }
 }

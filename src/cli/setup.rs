@@ -23,12 +23,26 @@ use crate::pipeline::notify::Mailer;
 /// Ticks of a file that are passed on together.
 const REPLAY_BATCH_MAX: usize = 1_000;
 
+fn log_filter(options: &LogOptions) -> Result<EnvFilter, Failure> {
+    let bad = |error| Failure::bad_input(format!("log.filter: expected directives: {error}"));
+    options.filter.parse().map_err(bad)
+}
+
+/// Refuses settings that `serve` would refuse. Makes no folder and asks nobody.
+pub(super) fn check(settings: &Settings) -> Result<(), Failure> {
+    log_filter(&settings.log)?;
+    // The folder of mails is only made by whoever runs.
+    if settings.mail.mailer != "files" {
+        mailer(&settings.mail, &settings.data.dir)?;
+    }
+    feed(&mut settings.clone(), &metrics())?;
+    let bad = |error: String| Failure::bad_input(format!("deliver: {error}"));
+    settings.deliver.check().map_err(|error| bad(error.to_string()))
+}
+
 /// Logs to standard error.
 pub(super) fn log(options: &LogOptions) -> Result<(), Failure> {
-    let filter: EnvFilter = options
-        .filter
-        .parse()
-        .map_err(|error| Failure::bad_input(format!("log.filter: expected directives: {error}")))?;
+    let filter = log_filter(options)?;
     let terminal = io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let json = match options.format {
@@ -108,7 +122,7 @@ pub(super) fn feed(settings: &mut Settings, metrics: &Metrics) -> Result<Feed, F
         Source::Replay(path, speed) => {
             let options = ReplayOptions { path, speed, batch_max: REPLAY_BATCH_MAX };
             let replay = Replay::open(options, clock);
-            Feed::Stream(Box::new(replay.map_err(|error| Failure::bad_input(error.to_string()))?))
+            Feed::Stream(Box::new(replay.map_err(|error| bad(error.to_string()))?))
         }
     })
 }
@@ -129,7 +143,8 @@ pub(super) fn mailer(options: &MailOptions, folder: &Path) -> Result<Arc<dyn Mai
             let bad = |error: String| Failure::bad_input(format!("mail.mailer: {error}"));
             let url = options.mailer.parse().map_err(|error| bad(format!("{error}")))?;
             let options = SmtpOptions { url, ..options.smtp.clone() };
-            Arc::new(SmtpMailer::new(options, clock).map_err(|error| bad(error.to_string()))?)
+            let bad = |error| Failure::bad_input(format!("mail.smtp: {error}"));
+            Arc::new(SmtpMailer::new(options, clock).map_err(bad)?)
         }
         // What was found may be a URL with a typo in it, and a password.
         _ => {

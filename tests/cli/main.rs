@@ -293,4 +293,19 @@ async fn settings_are_shown_and_checked() {
     let expected = "error: bad.toml:2: expected the name of an option, found evaluate.flush; the nearest is evaluate.flush_ms\n";
     assert_eq!((ended.code, ended.err.as_str()), (2, expected));
     assert_eq!(user.run(&["config", "show", "--set", "x"], "").await.code, 2);
+    for (option, expected) in [
+        ("mail.mailer=smtp://ann@mail", "mail.mailer: expected smtp://USER:PASSWORD@HOST:PORT"),
+        ("mail.mailer=fles", "mail.mailer: expected console, files, smtp://"),
+        ("market.source=yaho", "market.source: expected none, simulated, yahoo or replay="),
+        ("market.source=replay=none.csv", "market.source: none.csv"),
+        ("market.yahoo.base_url=ftp://x", "market.yahoo.base_url: expected a URL such as"),
+        ("deliver.lease_ms=1", "deliver: expected attempt_timeout_ms < lease_ms"),
+        ("log.filter=a=b=c", "log.filter: expected directives"),
+    ] {
+        let ended = user.run(&["config", "check", "--set", option], "").await;
+        assert_eq!(ended.code, 2, "{option}: {ended:?}");
+        assert!(ended.err.starts_with(&format!("error: {expected}")), "{option}: {ended:?}");
+    }
+    let option = "mail.mailer=smtps://ann:secret@mail.example.com";
+    assert_eq!(user.run(&["config", "check", "--set", option], "").await.out, "ok\n");
 }

@@ -101,7 +101,7 @@ class Server:
 
             def run(*words):
                 ended = subprocess.run(
-                    [self.binary, "--json", *words],
+                    [self.binary, *words, "--json"],
                     cwd=home,
                     env=environment,
                     capture_output=True,
