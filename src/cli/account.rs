@@ -7,7 +7,7 @@ use serde::Serialize;
 use tonic::Code;
 
 use super::client::{Client, ClientArgs};
-use super::failure::{Failure, note};
+use super::failure::Failure;
 use super::output::{Output, printable};
 use super::password;
 use crate::proto::v1::accounts_client::AccountsClient;
@@ -31,12 +31,6 @@ struct Done {
     done: &'static str,
 }
 
-fn warn_if_exposed(client: &Client) {
-    if client.is_exposed() {
-        note("warning: without https, others on the way can read passwords and tokens");
-    }
-}
-
 /// Creates an account. Asks for its password, or reads it as a line of standard input.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -57,7 +51,6 @@ impl Register {
     pub(super) async fn run(self, args: &ClientArgs) -> Result<(), Failure> {
         let Self { email, password_file } = self;
         let client = Client::anonymous(args)?;
-        warn_if_exposed(&client);
         let password = password::read_new("Password: ", password_file.as_deref())?;
         let request = RegisterRequest { email: email.clone(), password };
         client
@@ -93,7 +86,6 @@ impl Login {
     pub(super) async fn run(self, args: &ClientArgs) -> Result<(), Failure> {
         let Self { email, password_file } = self;
         let client = Client::anonymous(args)?;
-        warn_if_exposed(&client);
         let password = password::read("Password: ", password_file.as_deref())?;
         let request = LoginRequest { email: email.clone(), password };
         let send = |channel, request| async { AccountsClient::new(channel).login(request).await };
@@ -183,7 +175,6 @@ pub(super) struct Password {
 impl Password {
     pub(super) async fn run(self, args: &ClientArgs) -> Result<(), Failure> {
         let client = Client::new(args)?;
-        warn_if_exposed(&client);
         let old_password = password::read("Old password: ", self.password_file.as_deref())?;
         let new = self.new_password_file.as_deref();
         let new_password = password::read_new("New password: ", new)?;
@@ -214,7 +205,6 @@ pub(super) struct DeleteAccount {
 impl DeleteAccount {
     pub(super) async fn run(self, args: &ClientArgs) -> Result<(), Failure> {
         let client = Client::new(args)?;
-        warn_if_exposed(&client);
         let prompt = "Password of the account to delete: ";
         let password = password::read(prompt, self.password_file.as_deref())?;
         client

@@ -11,7 +11,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Uri};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::failure::{Failure, is_transient};
+use super::failure::{Failure, is_transient, note};
 use super::token::TokenFile;
 use crate::adapters::clock::{SeededRandom, SystemClock};
 use crate::pipeline::clock::{Clock, Random};
@@ -64,6 +64,9 @@ impl Client {
         let tokens = TokenFile::of(&uri)?;
         let channel = endpoint(&uri, args)?.connect_lazy();
         let server = uri.to_string().trim_end_matches('/').to_owned();
+        if is_exposed(&uri) {
+            note("warning: without https, others on the way can read passwords and tokens");
+        }
         Ok(Self { server, channel, tokens, token: None })
     }
 
@@ -88,15 +91,6 @@ impl Client {
 
     pub(super) fn channel(&self) -> Channel {
         self.channel.clone()
-    }
-
-    /// Whether others on the way can read what is sent.
-    pub(super) fn is_exposed(&self) -> bool {
-        let uri: Uri = self.server.parse().unwrap_or_default();
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let is_loopback = host == "localhost"
-            || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-        uri.scheme_str() == Some("http") && !is_loopback
     }
 
     /// A request with the token.
@@ -162,6 +156,14 @@ impl Client {
 pub(super) async fn pause(attempt: u32) {
     let delay = BACKOFF_FIRST.saturating_mul(1 << attempt.min(20)).min(BACKOFF_LONGEST);
     SystemClock.sleep(SeededRandom::from_host().jitter(delay)).await;
+}
+
+/// Whether others on the way can read what is sent.
+fn is_exposed(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_loopback = host == "localhost"
+        || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+    uri.scheme_str() == Some("http") && !is_loopback
 }
 
 fn server_uri(server: &str) -> Result<Uri, Failure> {

@@ -29,6 +29,8 @@ pub struct BoardOptions {
     pub streams_max: usize,
     /// Of these, streams of one account.
     pub streams_per_user_max: usize,
+    /// Symbols that all streams together ask for; one of alerts counts as one.
+    pub stream_keys_max: usize,
     /// Items that the reader of a stream may lag behind before its stream ends.
     pub stream_buffer: usize,
 }
@@ -40,6 +42,7 @@ impl Default for BoardOptions {
             quote_recheck_ms: 10_000,
             streams_max: 10_000,
             streams_per_user_max: 20,
+            stream_keys_max: 1_000_000,
             stream_buffer: 1_024,
         }
     }
@@ -74,7 +77,12 @@ pub struct Board {
 impl Board {
     /// An empty board.
     pub fn new(options: BoardOptions, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        let slots = Slots::new(options.streams_max, options.streams_per_user_max, metrics);
+        let slots = Slots::new(
+            options.streams_max,
+            options.streams_per_user_max,
+            options.stream_keys_max,
+            metrics,
+        );
         Self {
             options,
             clock,

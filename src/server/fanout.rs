@@ -13,30 +13,38 @@ use super::fault::Fault;
 use crate::metrics::Metrics;
 use crate::model::UserId;
 
-/// The number of streams that are open, in all and per user.
+/// The number of streams that are open, in all and per user, and of what they ask for.
 pub struct Slots {
     max: usize,
     per_user_max: usize,
-    open: Mutex<HashMap<UserId, usize>>,
+    keys_max: usize,
+    open: Mutex<Open>,
     metrics: Metrics,
+}
+
+#[derive(Default)]
+struct Open {
+    of_user: HashMap<UserId, usize>,
+    keys: usize,
 }
 
 /// The right to one stream; given back when dropped.
 pub struct Slot {
     slots: Arc<Slots>,
     user: UserId,
+    keys: usize,
 }
 
 impl Slots {
     /// No stream is open.
-    pub fn new(max: usize, per_user_max: usize, metrics: Metrics) -> Arc<Self> {
-        Arc::new(Self { max, per_user_max, open: Mutex::default(), metrics })
+    pub fn new(max: usize, per_user_max: usize, keys_max: usize, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self { max, per_user_max, keys_max, open: Mutex::default(), metrics })
     }
 
-    fn take(self: &Arc<Self>, user: UserId) -> Result<Slot, Fault> {
+    fn take(self: &Arc<Self>, user: UserId, keys: usize) -> Result<Slot, Fault> {
         let mut open = lock(&self.open);
-        let in_all: usize = open.values().sum();
-        let own = open.get(&user).copied().unwrap_or_default();
+        let in_all: usize = open.of_user.values().sum();
+        let own = open.of_user.get(&user).copied().unwrap_or_default();
         if own >= self.per_user_max {
             let reason = format!("expected at most {own} open streams of an account");
             return Err(Fault::Exhausted(reason));
@@ -45,19 +53,28 @@ impl Slots {
             let reason = format!("the server has {in_all} open streams, as many as it may");
             return Err(Fault::Exhausted(reason));
         }
-        open.insert(user, own + 1);
+        if open.keys + keys > self.keys_max {
+            let reason = format!(
+                "the streams ask for {} symbols, and {keys} more are more than they may",
+                open.keys
+            );
+            return Err(Fault::Exhausted(reason));
+        }
+        open.keys += keys;
+        open.of_user.insert(user, own + 1);
         self.metrics.streams.inc();
-        Ok(Slot { slots: Arc::clone(self), user })
+        Ok(Slot { slots: Arc::clone(self), user, keys })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut open = lock(&self.slots.open);
-        if let Some(own) = open.get_mut(&self.user) {
+        open.keys -= self.keys;
+        if let Some(own) = open.of_user.get_mut(&self.user) {
             *own -= 1;
             if *own == 0 {
-                open.remove(&self.user);
+                open.of_user.remove(&self.user);
             }
         }
         self.slots.metrics.streams.dec();
@@ -96,15 +113,15 @@ impl<K: Copy + Eq + Hash, T: Copy> Fanout<K, T> {
         user: UserId,
         mut keys: Vec<K>,
     ) -> Result<Subscription<K, T>, Fault> {
-        let slot = self.slots.take(user)?;
+        // A key that is named twice is told once.
+        let mut named = std::collections::HashSet::new();
+        keys.retain(|key| named.insert(*key));
+        let slot = self.slots.take(user, keys.len())?;
         let (items, receiver) = mpsc::channel(self.buffer);
         let end = Arc::<OnceLock<Fault>>::default();
         let mut readers = lock(&self.readers);
         readers.last_id += 1;
         let id = readers.last_id;
-        // A key that is named twice is told once.
-        let mut named = std::collections::HashSet::new();
-        keys.retain(|key| named.insert(*key));
         for key in &keys {
             readers.by_key.entry(*key).or_default().push(id);
         }
@@ -207,7 +224,7 @@ mod tests {
     use super::*;
 
     fn fanout(max: usize, per_user_max: usize, buffer: usize) -> Arc<Fanout<u8, u32>> {
-        Fanout::new(Slots::new(max, per_user_max, Metrics::new("test")), buffer)
+        Fanout::new(Slots::new(max, per_user_max, 4, Metrics::new("test")), buffer)
     }
 
     #[tokio::test]
@@ -227,6 +244,16 @@ mod tests {
         drop((quick, slow));
         let readers = lock(&fanout.readers);
         assert!(readers.by_key.is_empty() && readers.all.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_streams_ask_for_is_bounded() {
+        let fanout = fanout(10, 10, 1);
+        let first = fanout.subscribe(UserId(1), vec![1, 1, 2, 3]).unwrap();
+        assert!(fanout.subscribe(UserId(2), vec![1, 2]).is_err());
+        let _second = fanout.subscribe(UserId(2), vec![1]).unwrap();
+        drop(first);
+        assert!(fanout.subscribe(UserId(1), vec![1, 2, 3]).is_ok());
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ use super::observe::Observed;
 use super::password::check_password;
 use super::queries::PRICES_MAX;
 use super::store::{
-    Command, Refusal, Reply, RequestKey, Threshold, WatchPatch, WatchRef, WatchView,
+    Account, Command, Refusal, Reply, RequestKey, Threshold, WatchPatch, WatchRef, WatchView,
 };
 use crate::model::{Email, Policy, PolicyKind, Symbol, UserId, WatchSpec};
 use crate::proto::usermanagement::user_service_server::UserService;
@@ -104,12 +104,16 @@ impl Legacy {
     async fn account(&self, extensions: &Extensions, email: &Email) -> Result<UserId, Fault> {
         let account = self.services.accounts.account(email).await?;
         let connection = extensions.get::<ConnInfo>();
-        let user = account.map(|account| account.user);
+        let holds = |account: &Account| {
+            connection.is_some_and(|connection| connection.authorised().holds(account))
+        };
+        let user = |account: Account| account.user;
         match self.authorisation {
-            Authorisation::Open => user.ok_or(Fault::Refused(Refusal::UnknownUser)),
+            Authorisation::Open => account.map(user).ok_or(Fault::Refused(Refusal::UnknownUser)),
             // The same for an unknown address: a stranger learns nothing.
-            _ => user
-                .filter(|user| connection.is_some_and(|info| info.authorised().holds(*user)))
+            _ => account
+                .filter(holds)
+                .map(user)
                 .ok_or_else(|| {
                     Fault::Unauthenticated(
                         "log in first: this connection is not authorised for this e-mail address"
@@ -184,8 +188,8 @@ impl UserService for Legacy {
                 (Reply::Registered { user }, Some(email)) => {
                     // Not if the account was deleted since, should this be a repetition.
                     let account = self.services.accounts.account(&email).await?;
-                    if account.is_some_and(|account| account.user == UserId(user)) {
-                        authorise(&extensions, UserId(user));
+                    if let Some(account) = account.filter(|account| account.user == UserId(user)) {
+                        authorise(&extensions, &account);
                     }
                     Ok(say("registered"))
                 }
@@ -207,7 +211,7 @@ impl UserService for Legacy {
                 self.services.logins.verify(&email, &password, peer).await
             };
             let login = login.await.inspect_err(|_: &Fault| self.services.metrics.login_failed());
-            authorise(&extensions, login?.user);
+            authorise(&extensions, &login?);
             Ok(say("logged in"))
         })
         .await
@@ -331,9 +335,9 @@ fn registered_watch(message: &UserRegisterRequest) -> Result<WatchSpec, Refusal>
         .map_err(|error| refusal("low_value and high_value", &error))
 }
 
-fn authorise(extensions: &Extensions, user: UserId) {
+fn authorise(extensions: &Extensions, account: &Account) {
     if let Some(connection) = extensions.get::<ConnInfo>() {
-        connection.authorised().add(user);
+        connection.authorised().add(account);
     }
 }
 

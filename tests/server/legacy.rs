@@ -213,6 +213,23 @@ async fn only_connections_that_logged_in_may_act() {
 }
 
 #[tokio::test]
+async fn a_new_password_ends_the_authorisation_of_connections() {
+    let node = Node::start().await;
+    let ann = "ann@example.com";
+    let mut client = node.legacy().await;
+    assert!(client.register_user(registration(ann)).await.unwrap().get_ref().success);
+    assert!(client.show_details(identifier(ann)).await.unwrap().get_ref().success);
+    // As an operator does it on the host.
+    node.login(ann, Role::User).await;
+    let said = client.show_details(identifier(ann)).await.unwrap().into_inner();
+    assert!(!said.success && said.message.contains("log in first"), "{said:?}");
+    let (email, password) = (ann.to_owned(), "secret".to_owned());
+    let login = um::UserLoginRequest { email, password };
+    assert!(client.login_user(login).await.unwrap().get_ref().success);
+    assert!(client.show_details(identifier(ann)).await.unwrap().get_ref().success);
+}
+
+#[tokio::test]
 async fn the_service_can_be_open_or_off() {
     let world = World::new();
     let open = world.node(|o| o.legacy.authorisation = Authorisation::Open).await;

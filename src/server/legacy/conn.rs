@@ -1,31 +1,39 @@
 //! Who may act over a connection: the original's clients log in and bear no token.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
+use sha2::{Digest, Sha256};
+
 use crate::model::UserId;
+use crate::server::store::Account;
+
+/// What tells an account's password from another: a digest of its hash, if it has one.
+type Password = Option<[u8; 32]>;
 
 /// Accounts authorised on one connection at most; the first ones go first.
 /// A gateway that carries all users of the original over one connection must fit.
 const USERS_MAX: usize = 65_536;
 
-/// The accounts that were authorised on a connection. Account ids are never used again, so a
-/// deletion ends the authorisation everywhere without being told to any connection.
+/// The accounts that were authorised on a connection, each as long as it has the password that it
+/// had then: a new one ends the authorisation everywhere without being told to any connection. So
+/// does a deletion, because account ids are never used again.
 #[derive(Debug, Default)]
 pub(crate) struct Authorised(Mutex<Users>);
 
 #[derive(Debug, Default)]
 struct Users {
-    held: HashSet<UserId>,
+    held: HashMap<UserId, Password>,
     /// The same, by when they came.
     order: VecDeque<UserId>,
 }
 
 impl Authorised {
     /// Authorises an account for the rest of the connection.
-    pub(crate) fn add(&self, user: UserId) {
+    pub(crate) fn add(&self, account: &Account) {
+        let user = account.user;
         let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !users.held.insert(user) {
+        if users.held.insert(user, password(account)).is_some() {
             return;
         }
         users.order.push_back(user);
@@ -37,22 +45,38 @@ impl Authorised {
     }
 
     /// Whether an account was authorised.
-    pub(crate) fn holds(&self, user: UserId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).held.contains(&user)
+    pub(crate) fn holds(&self, account: &Account) -> bool {
+        let users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        users.held.get(&account.user).is_some_and(|held| *held == password(account))
     }
+}
+
+fn password(account: &Account) -> Password {
+    account.password_hash.as_ref().map(|hash| Sha256::digest(hash).into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::store::Role;
 
     #[test]
     fn a_connection_holds_what_was_added_within_its_bound() {
         let users = Authorised::default();
+        let account = |user, hash: &str| Account {
+            user: UserId(user),
+            email: "ann@example.com".parse().unwrap(),
+            role: Role::User,
+            password_hash: Some(hash.to_owned()),
+        };
         for user in 0..=65_536 {
-            users.add(UserId(user));
-            users.add(UserId(user));
+            users.add(&account(user, "old"));
+            users.add(&account(user, "old"));
         }
-        assert!(!users.holds(UserId(0)) && users.holds(UserId(1)) && users.holds(UserId(65_536)));
+        let holds = |user| users.holds(&account(user, "old"));
+        assert!(!holds(0) && holds(1) && holds(65_536));
+        assert!(!users.holds(&account(1, "new")), "the password was changed");
+        users.add(&account(1, "new"));
+        assert!(users.holds(&account(1, "new")) && !holds(1));
     }
 }
