@@ -19,7 +19,7 @@ use crate::pipeline::broker::Broker;
 use crate::pipeline::clock::{Clock, Random};
 use crate::pipeline::collect::{
     CollectStore, Door, DoorOptions, LogDoor, Poller, PollerOptions, PollerPorts, Quotes,
-    SymbolNotes, TickStream, WatchedSymbols,
+    SymbolNotes, TickStream,
 };
 use crate::pipeline::evaluate::{EvaluateOptions, EvaluateStore, EvaluatorPorts};
 use crate::pipeline::notify::{
@@ -377,7 +377,6 @@ impl Starting {
                     random,
                     metrics: metrics.clone(),
                     notes: self.notes.clone(),
-                    watched: WatchedSymbols::default(),
                 };
                 Some(Box::new(Poller::new(ports, self.options.poller.clone())))
             }

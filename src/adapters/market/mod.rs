@@ -6,5 +6,5 @@ mod stopwatch;
 pub(crate) mod yahoo;
 
 pub use replay::{Replay, ReplayOptions, Speed, SpeedError};
-pub use simulated::{Simulated, SimulatedError, SimulatedOptions, SimulatedStream};
+pub use simulated::{Simulated, SimulatedError, SimulatedOptions};
 pub use yahoo::{Yahoo, YahooError, YahooOptions};

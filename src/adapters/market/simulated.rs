@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 
 use crate::adapters::clock::SeededRandom;
 use crate::model::{Price, Symbol, Tick, Timestamp};
 use crate::pipeline::clock::{Clock, Random};
-use crate::pipeline::collect::{MarketError, Quotes, TickStream, WatchedSymbols};
+use crate::pipeline::collect::{MarketError, Quotes};
 
 /// Where a walk turns back.
 const PRICES: (f64, f64) = (0.01, 1_000_000.0);
@@ -127,43 +126,6 @@ fn uniform(random: &SeededRandom) -> f64 {
     number / (1u64 << 53) as f64
 }
 
-/// Sends a price of each watched symbol at each interval.
-pub struct SimulatedStream {
-    market: Arc<Simulated>,
-    watched: WatchedSymbols,
-    /// Kept over calls, so that a cancelled call loses no time.
-    pause: Option<BoxFuture<'static, ()>>,
-}
-
-impl SimulatedStream {
-    /// Sends prices of the symbols in `watched`, whatever they are by then.
-    pub fn new(market: Arc<Simulated>, watched: WatchedSymbols) -> Self {
-        Self { market, watched, pause: None }
-    }
-}
-
-#[async_trait]
-impl TickStream for SimulatedStream {
-    async fn next(&mut self) -> Option<Result<Vec<Tick>, MarketError>> {
-        loop {
-            let market = self.market.clone();
-            let pause = self.pause.get_or_insert_with(|| {
-                let interval = Duration::from_millis(market.options.interval_ms);
-                Box::pin(async move { market.clock.sleep(interval).await })
-            });
-            pause.await;
-            self.pause = None;
-            let symbols = self.watched.get();
-            let symbols = symbols.iter().take(self.market.options.symbols_max);
-            let ticks: Result<Vec<Tick>, _> = symbols.map(|s| self.market.step(*s)).collect();
-            if ticks.as_ref().is_ok_and(Vec::is_empty) {
-                continue;
-            }
-            return Some(ticks);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,22 +171,5 @@ mod tests {
             let options = SimulatedOptions { volatility, ..options.clone() };
             assert!(Simulated::new(options, clock.clone()).is_err(), "{volatility}");
         }
-    }
-
-    #[tokio::test]
-    async fn the_watched_symbols_get_a_price_at_each_interval() {
-        let clock = Arc::new(ManualClock::new(Timestamp::default()));
-        let watched = WatchedSymbols::default();
-        let mut stream = SimulatedStream::new(market(7, &clock), watched.clone());
-        let mut next = stream.next();
-        assert!(futures::poll!(&mut next).is_pending());
-        clock.advance(Duration::from_millis(100));
-        assert!(futures::poll!(&mut next).is_pending(), "nothing is watched");
-        drop(next);
-        watched.set(["A", "B"].map(|symbol| symbol.parse().unwrap()).to_vec());
-        clock.advance(Duration::from_millis(100));
-        let ticks = stream.next().await.unwrap().unwrap();
-        let symbols: Vec<_> = ticks.iter().map(|tick| tick.symbol.to_string()).collect();
-        assert_eq!(symbols, ["A", "B"]);
     }
 }

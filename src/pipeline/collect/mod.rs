@@ -7,7 +7,6 @@ mod market;
 mod notes;
 mod poller;
 mod store;
-mod watched;
 
 pub use collector::collect;
 pub use door::Door;
@@ -16,4 +15,3 @@ pub use market::{MarketError, Quotes, TickStream};
 pub use notes::SymbolNotes;
 pub use poller::{Poller, PollerHandle, PollerOptions, PollerPorts};
 pub use store::CollectStore;
-pub use watched::WatchedSymbols;

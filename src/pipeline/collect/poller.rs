@@ -11,7 +11,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::{CollectStore, MarketError, Quotes, SymbolNotes, TickStream, WatchedSymbols};
+use super::{CollectStore, MarketError, Quotes, SymbolNotes, TickStream};
 use crate::metrics::{Metrics, Reason};
 use crate::model::{Symbol, Tick};
 use crate::pipeline::clock::{Clock, Random};
@@ -50,8 +50,6 @@ pub struct PollerPorts {
     pub metrics: Metrics,
     /// Where it is noted why a symbol has no price.
     pub notes: SymbolNotes,
-    /// Where the watched symbols are told, as often as they are read.
-    pub watched: WatchedSymbols,
 }
 
 /// Tells a poller that a symbol may be new.
@@ -154,7 +152,7 @@ impl Poller {
     }
 
     /// Queues the symbols that have not been asked for in this cycle.
-    fn queue(&mut self, watched: Vec<Symbol>, count: Option<u64>) {
+    fn queue(&mut self, watched: &[Symbol], count: Option<u64>) {
         if let Some(count) = count {
             self.ports.metrics.set_monitored_tickers(count);
         }
@@ -163,7 +161,7 @@ impl Poller {
         self.queue.retain(|symbol| is_watched(*symbol));
         self.newcomers.retain(|symbol| is_watched(*symbol));
         let fresh = std::mem::take(&mut self.fresh);
-        for symbol in &watched {
+        for symbol in watched {
             if !self.asked.insert(*symbol) {
                 continue;
             }
@@ -171,7 +169,6 @@ impl Poller {
             let queue = if fresh { &mut self.queue } else { &mut self.newcomers };
             queue.push_back(*symbol);
         }
-        self.ports.watched.set(watched);
     }
 
     /// The symbol to be asked next: new ones and the cycle's take turns, so that a stream of new
@@ -267,7 +264,7 @@ impl TickStream for Poller {
                 read = reading => {
                     self.reading = None;
                     match read {
-                        Ok((watched, count)) => self.queue(watched, count),
+                        Ok((watched, count)) => self.queue(&watched, count),
                         Err(error) => warn!(%error, "could not read what is watched; trying again"),
                     }
                 }

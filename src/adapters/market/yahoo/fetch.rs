@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, redirect};
-use rustls::{ClientConfig, RootCertStore};
 
 use super::answer;
-use super::options::{Conversion, YahooError, YahooOptions};
+use super::options::{Conversion, YahooError, YahooOptions, wrong};
+use crate::adapters::tls;
 use crate::metrics::Metrics;
 use crate::model::{Symbol, Tick, Timestamp};
 use crate::pipeline::clock::Clock;
@@ -31,7 +31,7 @@ impl Fetch {
         metrics: Metrics,
     ) -> Result<Self, YahooError> {
         Ok(Self {
-            client: client(options).map_err(|error| YahooError::Client(causes(&*error)))?,
+            client: client(options)?,
             base_url: options.base_url.trim_end_matches('/').to_owned(),
             body_bytes_max: options.body_bytes_max,
             conversion: options.conversion()?,
@@ -82,27 +82,27 @@ impl Fetch {
     }
 }
 
-/// A client of its own: it trusts the compiled-in roots through ring, so that neither the
-/// host's certificates nor a process-wide default decide what it talks to.
-fn client(options: &YahooOptions) -> Result<Client, Box<dyn std::error::Error>> {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+/// A client of its own: it trusts the compiled-in roots and those of the options, so that
+/// neither the host's certificates nor a process-wide default decide what it talks to.
+fn client(options: &YahooOptions) -> Result<Client, YahooError> {
+    let mut tls = tls::client_config(options.root_ca_file.as_deref()).map_err(|cause| {
+        let path = options.root_ca_file.iter().map(|path| path.display()).next();
+        let path = path.map_or_else(String::new, |path| path.to_string());
+        wrong("root_ca_file", format!("expected PEM certificates in {path}, found: {cause}"))
+    })?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // A redirect must not lead from TLS to where anybody can answer.
     let https_only =
         options.base_url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
-    Ok(Client::builder()
+    Client::builder()
         .https_only(https_only)
         .tls_backend_preconfigured(tls)
         .user_agent(&options.user_agent)
         .referer(false)
         .redirect(redirect::Policy::limited(options.redirects_max))
         .pool_max_idle_per_host(options.concurrency_max)
-        .build()?)
+        .build()
+        .map_err(|error| YahooError::Client(causes(&error)))
 }
 
 /// How long the source asks to be left alone: seconds, or until a date.

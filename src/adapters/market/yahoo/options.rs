@@ -1,5 +1,7 @@
 //! What can be set about Yahoo Finance, and what is wrong with a setting.
 
+use std::path::PathBuf;
+
 use reqwest::Url;
 
 use crate::model::{Currency, Price, Tick};
@@ -14,6 +16,9 @@ pub struct YahooOptions {
     pub base_url: String,
     /// The `User-Agent` of each request; the source refuses requests without one.
     pub user_agent: String,
+    /// A PEM file of certificate authorities to trust besides the public ones.
+    #[serde(default)]
+    pub root_ca_file: Option<PathBuf>,
     /// How long one attempt may take, its body included, in milliseconds.
     pub timeout_ms: u64,
     /// How many symbols are asked at the same time; more wait.
@@ -86,7 +91,7 @@ impl Conversion {
     }
 }
 
-fn wrong(option: &'static str, reason: impl ToString) -> YahooError {
+pub(super) fn wrong(option: &'static str, reason: impl ToString) -> YahooError {
     YahooError::Option { option, reason: reason.to_string() }
 }
 

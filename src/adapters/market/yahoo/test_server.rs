@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 #[derive(Clone)]
 pub(super) enum Reply {
@@ -50,8 +52,40 @@ pub(super) async fn start(
     (address, requests)
 }
 
+/// The same over TLS, for `localhost`; gives the PEM of its certificate as well.
+pub(super) async fn start_tls(
+    answer: impl Fn(usize, &str) -> Reply + Send + Sync + 'static,
+) -> (SocketAddr, String, Arc<AtomicUsize>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::from(key))
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let (counter, answer) = (requests.clone(), Arc::new(answer));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, counter, answer) = (acceptor.clone(), counter.clone(), answer.clone());
+            tokio::spawn(async move {
+                // A peer that does not trust us hangs up.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    serve(stream, counter, answer).await;
+                }
+            });
+        }
+    });
+    (address, made.cert.pem(), requests)
+}
+
 async fn serve(
-    mut stream: TcpStream,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     requests: Arc<AtomicUsize>,
     answer: Arc<impl Fn(usize, &str) -> Reply>,
 ) {
@@ -66,7 +100,10 @@ async fn serve(
     let n = requests.fetch_add(1, Ordering::SeqCst);
     match answer(n, text.lines().next().unwrap()) {
         // The peer may have hung up.
-        Reply::Bytes(bytes) => drop(stream.write_all(&bytes).await),
+        Reply::Bytes(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            let _ = stream.shutdown().await;
+        }
         Reply::Hang(bytes) => {
             let _ = stream.write_all(&bytes).await;
             let _ = stream.read(&mut [0]).await;

@@ -44,6 +44,7 @@ async fn market(
     let mut options = YahooOptions {
         base_url: format!("http://{address}/"),
         user_agent: "tripline-test".to_owned(),
+        root_ca_file: None,
         timeout_ms: 20_000,
         concurrency_max: 4,
         requests_per_s: 1_000,
@@ -97,6 +98,25 @@ impl Market {
 
 const GOOD: &str = "AAPL 2026-01-01T00:00:00Z 150.1 USD";
 const YAHOO_PRICES: &str = r#"request_to_yf_total{uservice="data-collector",hostname="test"}"#;
+
+/// The certificate is of an authority of our own: only whoever trusts that gets a price.
+#[tokio::test]
+async fn prices_come_over_tls_from_whom_the_authorities_know() {
+    let (address, pem, _requests) = test_server::start_tls(|_, _| good()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.pem");
+    std::fs::write(&path, pem).unwrap();
+    let https = |options: &mut YahooOptions| {
+        options.base_url = format!("https://localhost:{}", address.port());
+    };
+    let unknown = market(https, |_, _| good()).await.ask("AAPL").await;
+    assert!(unknown.contains("invalid peer certificate: UnknownIssuer"), "{unknown}");
+    let trusting = |options: &mut YahooOptions| {
+        https(options);
+        options.root_ca_file = Some(path);
+    };
+    assert_eq!(market(trusting, |_, _| good()).await.ask("AAPL").await, GOOD);
+}
 
 #[tokio::test]
 async fn each_answer_is_a_price_or_says_why_it_is_none() {

@@ -87,7 +87,6 @@ impl Test {
             random: Arc::new(SeededRandom::new(1)),
             metrics: metrics.clone(),
             notes: notes.clone(),
-            watched: WatchedSymbols::default(),
         };
         Self { poller: Poller::new(ports, options), world, clock, metrics, notes }
     }
