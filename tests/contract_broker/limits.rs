@@ -44,6 +44,19 @@ pub(crate) async fn a_full_log_refuses_and_goes_on_after_a_commit<F: Fixture>(fi
     assert_eq!(broker.bounds(TOPIC, P0).await, Ok(bounds));
 }
 
+/// Whoever reads a topic may have to append to another one before it can go on.
+pub(crate) async fn no_topic_fills_the_log_alone<F: Fixture>(fixture: &F) {
+    let broker = fixture.with_topic(NARROW).await;
+    broker.create_topic("alerts", 1).await.unwrap();
+    broker.commit("evaluator", TOPIC, P0, Offset(0)).await.unwrap();
+    for _ in 0..8 {
+        broker.append(TOPIC, P0, vec![sized(100)]).await.unwrap();
+    }
+    let full = BrokerError::Full { used: 800, limit: 1_000 };
+    assert_eq!(broker.append(TOPIC, P0, vec![sized(100)]).await, Err(full));
+    assert_eq!(broker.append("alerts", P0, vec![sized(100)]).await, Ok(Offset(0)));
+}
+
 pub(crate) async fn retention_passes_no_group<F: Fixture>(fixture: &F) {
     let broker = fixture.with_topic(NARROW).await;
     for _ in 0..9 {

@@ -41,6 +41,7 @@ pub(crate) async fn run<F: Fixture>() {
         a_closed_broker_says_so_and_wakes_its_waiters,
         a_large_batch_is_refused if BOUNDED,
         a_full_log_refuses_and_goes_on_after_a_commit if BOUNDED,
+        no_topic_fills_the_log_alone if BOUNDED,
         retention_passes_no_group if BOUNDED,
         a_group_is_known_in_every_partition if BOUNDED,
         a_commit_past_the_end_frees_nothing_to_come if BOUNDED,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Batches, Page};
 use super::positions::Positions;
-use super::{check_partitions, check_size, codec, count, lock};
+use super::{check_partitions, check_size, codec, count, lock, reserve};
 use crate::model::{Offset, Partition};
 use crate::pipeline::broker::{Bounds, Broker, BrokerError, Placed, Record, Topic, TopicId};
 
@@ -56,6 +56,10 @@ struct Logs {
 }
 
 impl Logs {
+    fn bytes(&self) -> u64 {
+        self.partitions.iter().map(|log| log.batches.size()).sum()
+    }
+
     fn topic(&self) -> Topic {
         Topic { partitions: count(&self.partitions), id: self.id }
     }
@@ -81,19 +85,21 @@ impl State {
             .ok_or_else(|| BrokerError::Unknown { topic: topic.to_owned(), partition })
     }
 
-    /// Drops batches that every group has passed until `size` more bytes fit.
-    fn make_room(&mut self, size: u64, limit: u64) -> Result<(), BrokerError> {
+    /// Drops batches that every group has passed until `size` more bytes of `topic` fit.
+    fn make_room(&mut self, topic: &str, size: u64, limit: u64) -> Result<(), BrokerError> {
+        let reserve = reserve(self.topics.len(), limit);
         for topic in self.topics.values_mut() {
             for (number, log) in (0..).zip(&mut topic.partitions) {
                 let floor = topic.positions.floor(Partition(number)).unwrap_or(log.batches.end());
-                while self.used + size > limit
+                while self.used + size + reserve > limit
                     && log.batches.front().is_some_and(|batch| batch.end() <= floor)
                 {
                     self.used -= log.batches.pop().map_or(0, |batch| batch.size);
                 }
             }
         }
-        if self.used + size > limit {
+        let mine = self.topics.get(topic).map_or(0, Logs::bytes);
+        if self.used + size > limit || mine + size > limit - reserve {
             return Err(BrokerError::Full { used: self.used, limit });
         }
         Ok(())
@@ -157,7 +163,7 @@ impl Broker for MemoryBroker {
             return Ok(base);
         }
         let size = check_size(&records, self.options.batch_bytes_max.min(fits))? as u64;
-        state.make_room(size, limit)?;
+        state.make_room(topic, size, limit)?;
         state.used += size;
         let log = state.log(topic, partition)?;
         let body = codec::encode(&records);

@@ -16,6 +16,16 @@ use crate::pipeline::broker::{BrokerError, Record};
 /// Partitions that a topic may have at the most.
 const PARTITIONS_MAX: u32 = 1_024;
 
+/// One part in so many of a log is kept from any topic that would fill it alone: whoever reads it
+/// may have to append to another before it can go on, and would never free anything if that were
+/// refused.
+const RESERVED_PART: u64 = 8;
+
+/// What a topic may not take of a log of `limit` bytes, if there are others.
+fn reserve(topics: usize, limit: u64) -> u64 {
+    if topics > 1 { limit / RESERVED_PART } else { 0 }
+}
+
 /// Refuses numbers of partitions that no topic can have.
 fn check_partitions(topic: &str, partitions: u32) -> Result<(), BrokerError> {
     if (1..=PARTITIONS_MAX).contains(&partitions) {

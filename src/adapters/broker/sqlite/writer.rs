@@ -18,6 +18,7 @@ use super::read::checksum;
 use super::schema::{self, to_sql};
 use super::sweep::Heads;
 use crate::adapters::broker::batch::Batch;
+use crate::adapters::broker::reserve;
 use crate::model::Offset;
 use crate::pipeline::broker::{BrokerError, Topic};
 
@@ -42,9 +43,6 @@ pub(super) enum Request {
     #[cfg(test)]
     Execute(&'static str, Reply<()>),
 }
-
-/// One part in so many of the log is kept from any topic that would fill it alone.
-const RESERVED_PART: u64 = 8;
 
 /// A batch to append.
 pub(super) struct Append {
@@ -193,10 +191,7 @@ impl Writer {
         group: Vec<Append>,
     ) -> Result<Vec<Append>, (Vec<Append>, BrokerError)> {
         let limit = self.shared.options.retention_bytes;
-        // What one topic alone may not take: whoever reads it may have to append to another
-        // before it can go on, and would never free anything if that were refused.
-        let several = self.shared.topics().len() > 1;
-        let reserve = if several { limit / RESERVED_PART } else { 0 };
+        let reserve = reserve(self.shared.topics().len(), limit);
         let total: u64 = group.iter().map(|append| append.size).sum();
         let room = total + reserve;
         while self.shared.used.load(Ordering::Relaxed) + room > limit {
