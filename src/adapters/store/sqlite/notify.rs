@@ -6,12 +6,12 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Executor, Row};
 
 use super::progress::{self, Advance};
-use super::rows::{alert_columns, delivery, signed};
+use super::rows::{alert_columns, delivery};
 use super::{SqliteStore, Write};
 use crate::adapters::store::ALERTS_TOPIC;
 use crate::model::{AlertSeq, Offset, Partition, Timestamp};
 use crate::pipeline::notify::{
-    Claimant, Claimed, Delivery, Incoming, NotifyStore, Outcome, Owned, Settlement,
+    Claimant, Claimed, Delivery, DeliveryId, Incoming, NotifyStore, Outcome, Owned, Settlement,
 };
 use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError};
 

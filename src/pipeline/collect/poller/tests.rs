@@ -148,7 +148,6 @@ async fn each_watched_symbol_is_asked_once_a_cycle() {
     assert_eq!(test.ready(), "A B | C");
     let line = r#"monitored_tickers{uservice="data_collector_exporter",hostname="test"} 4"#;
     assert!(test.metrics.page().contains(line));
-    assert_eq!(*test.poller.ports.watched.get(), symbols("A B C"));
 }
 
 #[tokio::test]
