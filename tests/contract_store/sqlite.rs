@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tempfile::TempDir;
 use tripline::adapters::clock::ManualClock;
 use tripline::adapters::store::sqlite::{SqliteStore, SqliteStoreOptions};
@@ -35,6 +35,8 @@ async fn made() -> (TempDir, PathBuf) {
 async fn run(path: &Path, sql: &str) {
     let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    // Not merely dropped, which lets the file go a little later.
+    connection.close().await.unwrap();
 }
 
 /// Checks that opening fails in the right way with all of `parts` in its message.
