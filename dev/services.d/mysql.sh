@@ -5,8 +5,10 @@
 mysql_get() { debian mariadbd mariadb-server-core && debian mariadb mariadb-client-core; }
 mysql_port() { echo 13306; }
 mysql_version() { mariadbd --version | sed -E 's/.*Ver ([0-9.]+)-.*/MariaDB \1/'; }
-mysql_root() { mariadb --no-defaults --socket="$state/mysql/socket" --user=root "$@"; }
-mysql_ready() { mysql_root -e 'SELECT 1' >/dev/null 2>&1; }
+mysql_ready() {
+    mariadb --no-defaults --protocol=tcp --host=127.0.0.1 --port="$(mysql_port)" \
+        --user=tripline --password=tripline -e 'SELECT 1' >/dev/null 2>&1
+}
 mysql_env() { echo "export TRIPLINE_TEST_MYSQL=mysql://tripline:tripline@127.0.0.1:$(mysql_port)"; }
 
 # Whom it runs as: not root, unless only root can reach the folder.
@@ -44,14 +46,11 @@ SQL
         chown -R "$user" "$folder"
         touch "$folder/made"
     fi
-    # The socket's path has a limit of 107 bytes: it is given from within the folder.
-    (
-        cd "$folder" || exit
-        launch mysql mariadbd --no-defaults --user="$user" --datadir="$folder/data" \
-            --socket="$folder/socket" --pid-file="$folder/mariadbd.pid" --init-file="$folder/grants.sql" \
-            --bind-address=127.0.0.1 --port="$(mysql_port)" --skip-name-resolve --max-connections=500 \
-            --character-set-server=utf8mb4 --default-time-zone=+00:00 --skip-log-bin \
-            --innodb-flush-log-at-trx-commit=1 --innodb-buffer-pool-size=256M --innodb-log-file-size=96M \
-            --sql-mode=ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION
-    )
+    # A socket's path may not be long: it is relative to the folder of the data.
+    launch mysql mariadbd --no-defaults --user="$user" --datadir="$folder/data" --socket=socket \
+        --pid-file=pid --init-file="$folder/grants.sql" --bind-address=127.0.0.1 --port="$(mysql_port)" \
+        --skip-name-resolve --max-connections=500 --character-set-server=utf8mb4 \
+        --default-time-zone=+00:00 --skip-log-bin --innodb-flush-log-at-trx-commit=1 \
+        --innodb-buffer-pool-size=256M --innodb-log-file-size=96M \
+        --sql-mode=ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION
 }
