@@ -61,7 +61,7 @@ stop() {
     running "$1" || return 0
     say "stopping $1"
     signal "$1" TERM
-    signal "$1" CONT || true
+    ! paused "$1" || signal "$1" CONT
     gone "$1" 20 || { signal "$1" KILL && gone "$1" 10; }
 }
 
@@ -111,4 +111,21 @@ debian() {
 # RUNLEVEL: a package's own service stays off, ours is another.
 apt_install() {
     DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq -y --no-install-recommends install "$@" >&2 9>&-
+}
+
+# Builds a Go program: `go_install FILE PACKAGE VERSION`.
+go_install() {
+    local folder
+    [ ! -x "$1" ] || return 0
+    debian go golang-go || return 1
+    say "building $2 $3 (once)"
+    folder=$(mktemp -d "$tools/build.XXXXXX")
+    if GOBIN=$folder go install "$2@$3" >&2 9>&-; then
+        mv "$folder"/* "$1"
+        rmdir "$folder"
+    else
+        rmdir "$folder"
+        say "go could not build $2 $3"
+        return 1
+    fi
 }
