@@ -30,16 +30,15 @@ launch() {
 # The process of a unit, if it runs.
 pid_of() {
     local pid
-    pid=$(cat "$state/$1/pid" 2>/dev/null) || return 1
-    [[ $(ps -ww -o args= -p "$pid" 2>/dev/null) == *"$state/$1/"* ]] || return 1
-    [[ $(ps -o stat= -p "$pid" 2>/dev/null) != Z* ]] || return 1
+    pid=$(cat "$state/$1/pid" 2>/dev/null) && [ -n "$pid" ] || return 1
+    [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline") == *"$state/$1/"* ]] || return 1
     echo "$pid"
 }
-running() { pid_of "$1" >/dev/null; }
+running() { pid_of "$1" >/dev/null 2>&1; }
 paused() {
     local pid
-    pid=$(pid_of "$1") && [[ $(ps -o stat= -p "$pid") == T* ]]
-}
+    pid=$(pid_of "$1") && grep -q '^State:.T' "/proc/$pid/status"
+} 2>/dev/null
 
 signal() {
     local pid
@@ -66,7 +65,7 @@ stop() {
 }
 
 wait_ready() {
-    local deadline=$((SECONDS + 90))
+    local deadline=$((SECONDS + 180))
     until of "$1" ready; do
         if ! running "$1" || [ $SECONDS -ge $deadline ]; then
             say "$1 is not ready; its log ends with:"

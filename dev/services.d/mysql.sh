@@ -27,6 +27,22 @@ mysql_user() {
     echo root
 }
 
+# Writes down every statement that the server is sent, and hands the record over at the end.
+mysql_record() {
+    local folder=$state/mysql switch=(mariadb --no-defaults --socket="$state/mysql/data/socket" --user=root -e)
+    case $1 in
+        on)
+            rm -f "$folder/data/statements.log"
+            "${switch[@]}" "SET GLOBAL log_output='FILE', general_log_file='statements.log', general_log=ON"
+            ;;
+        off)
+            "${switch[@]}" "SET GLOBAL general_log=OFF"
+            cat "$folder/data/statements.log"
+            rm -f "$folder/data/statements.log"
+            ;;
+    esac
+}
+
 mysql_start() {
     local folder=$state/mysql user
     mkdir -p "$folder"
