@@ -125,8 +125,6 @@ group.initial.rebalance.delay.ms=0
 CONF
 }
 
-kafka_java() { java "-Dlog4j2.configurationFile=$here/services.d/kafka/log4j2.properties" -cp "$kafka_jars/*" "$@"; }
-
 kafka_start() {
     local folder=$state/$1 heap=256m cluster=dHJpcGxpbmUtY2x1c3Rlcg
     mkdir -p "$folder"
@@ -135,10 +133,17 @@ kafka_start() {
         kafka-one) cluster=dHJpcGxpbmUta2Fma2Etb25l ;;
     esac
     kafka_config "$1" >"$folder/server.properties"
-    kafka_java -Xmx128m -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format --ignore-formatted \
-        --cluster-id "$cluster" --config "$folder/server.properties" >"$folder/log" 2>&1 9>&- ||
-        { tail -n 20 "$folder/log" >&2; return 1; }
-    launch "$1" java -Xms64m "-Xmx$heap" -XX:+UseSerialGC \
-        "-Dlog4j2.configurationFile=$here/services.d/kafka/log4j2.properties" \
-        -cp "$kafka_jars/*" kafka.Kafka "$folder/server.properties"
+    launch "$1" "$here/services.d/kafka/run" "$folder/server.properties" "$kafka_jars" "$cluster" "$heap"
+}
+
+# One of Kafka's own tools: `kafka_tool topics|consumer-groups|CLASS ARGUMENT...`.
+kafka_tool() {
+    local class=$1
+    shift
+    case $class in
+        topics) class=org.apache.kafka.tools.TopicCommand ;;
+        consumer-groups) class=org.apache.kafka.tools.consumer.group.ConsumerGroupCommand ;;
+    esac
+    java -Dlevel=ERROR "-Dlog4j2.configurationFile=$here/services.d/kafka/log4j2.properties" \
+        -cp "$kafka_jars/*" "$class" "$@"
 }
