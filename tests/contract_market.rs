@@ -198,8 +198,7 @@ async fn a_file_ends_and_a_wrong_row_is_named() {
 }
 
 async fn simulated() -> Arc<dyn Quotes> {
-    let options =
-        SimulatedOptions { seed: 7, interval_ms: 1, volatility: 0.01, symbols_max: 100 };
+    let options = SimulatedOptions { seed: 7, interval_ms: 1, volatility: 0.01, symbols_max: 100 };
     Arc::new(Simulated::new(options, Arc::new(SystemClock)).unwrap())
 }
 

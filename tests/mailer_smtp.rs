@@ -251,7 +251,8 @@ async fn what_comes_with_the_reply_to_starttls_is_not_trusted() {
 /// The bound of the whole mail judges by how far it came.
 #[tokio::test]
 async fn a_mail_sent_too_slowly_in_all_counts_once_the_recipient_was_told() {
-    for (command, expected) in [("DATA", "transient: not sent"), ("MAIL", "unreachable: not sent")] {
+    for (command, expected) in [("DATA", "transient: not sent"), ("MAIL", "unreachable: not sent")]
+    {
         let acts = vec![(command, Act::Silence)];
         let server = SmtpServer::start(Script { acts, ..Script::default() }).await;
         let limits = SmtpOptions { total_timeout_ms: 300, ..options(&server.url()) };

@@ -111,15 +111,12 @@ impl Legacy {
         match self.authorisation {
             Authorisation::Open => account.map(user).ok_or(Fault::Refused(Refusal::UnknownUser)),
             // The same for an unknown address: a stranger learns nothing.
-            _ => account
-                .filter(holds)
-                .map(user)
-                .ok_or_else(|| {
-                    Fault::Unauthenticated(
-                        "log in first: this connection is not authorised for this e-mail address"
-                            .to_owned(),
-                    )
-                }),
+            _ => account.filter(holds).map(user).ok_or_else(|| {
+                Fault::Unauthenticated(
+                    "log in first: this connection is not authorised for this e-mail address"
+                        .to_owned(),
+                )
+            }),
         }
     }
 

@@ -373,7 +373,9 @@ mod tests {
             assert!(fail(&throttle, "a", peer(stranger), 0).is_ok());
         }
         assert_eq!(fail(&throttle, "a", peer(5), 0), throttled(10));
-        assert!(fail(&throttle, "a", peer(0), 0).is_ok() && fail(&throttle, "a", peer(0), 0).is_ok());
+        assert!(
+            fail(&throttle, "a", peer(0), 0).is_ok() && fail(&throttle, "a", peer(0), 0).is_ok()
+        );
         assert_eq!(fail(&throttle, "a", peer(0), 0), throttled(10), "nor may it fail for ever");
         assert!(fail(&throttle, "b", peer(5), 0).is_ok());
     }

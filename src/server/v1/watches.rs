@@ -18,9 +18,7 @@ use crate::proto::v1::{
 };
 use crate::server::commands::Work;
 use crate::server::fault::Fault;
-use crate::server::store::{
-    Command, PolicyPatch, Refusal, Reply, WatchPatch, WatchRef, WatchView,
-};
+use crate::server::store::{Command, PolicyPatch, Refusal, Reply, WatchPatch, WatchRef, WatchView};
 
 #[async_trait]
 impl Watches for Api {

@@ -3,9 +3,7 @@
 use super::bulk::Bulk;
 use super::commands::{Done, Work};
 use super::rows::{self, watch_columns};
-use crate::model::{
-    Price, Symbol, UserId, Version, Watch, WatchId, WatchSpec, WatchSpecError,
-};
+use crate::model::{Price, Symbol, UserId, Version, Watch, WatchId, WatchSpec, WatchSpecError};
 use crate::pipeline::broker::partition_of;
 use crate::pipeline::store::StoreError;
 use crate::server::store::{Refusal, Reply, WatchPatch, WatchRef};
