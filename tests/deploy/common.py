@@ -1,0 +1,112 @@
+"""What the tests of deploy/ share: manifests, processes, waiting."""
+
+import functools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+TOOLS = Path(os.environ.get("TRIPLINE_DEPLOY_TOOLS", ROOT / ".dev/deploy/bin"))
+OVERLAYS = ["fused", "minikube", "production"]
+PATIENCE_S = 60
+
+
+def kustomize(folder):
+    """The objects of a kustomization."""
+    tool = shutil.which("kustomize", path=f"{TOOLS}:{os.environ['PATH']}")
+    if tool is None:
+        sys.exit("kustomize was not found: run dev/check-deploy, which installs it")
+    built = subprocess.run([tool, "build", folder], capture_output=True, text=True)
+    if built.returncode != 0:
+        raise AssertionError(f"{folder}: {built.stderr}")
+    return [found for found in yaml.safe_load_all(built.stdout) if found]
+
+
+@functools.cache
+def overlay(name):
+    """The objects of an overlay, which nobody changes."""
+    return kustomize(DEPLOY / "k8s/overlays" / name)
+
+
+def pods(objects):
+    """Each object that makes pods, with its pod's spec."""
+    for made in objects:
+        if made["kind"] in ("Deployment", "StatefulSet"):
+            yield made, made["spec"]["template"]["spec"]
+
+
+def until(probe, what, patience_s=PATIENCE_S):
+    """The first answer of a probe that is neither None nor False."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        found = probe()
+        if found is not None and found is not False:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"waited {patience_s} s in vain for {what}")
+
+
+def free_port():
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def fetch(url, timeout_s=10):
+    """The body of a page; None while nobody answers with success."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            return answer.read().decode()
+    except OSError:
+        return None
+
+
+class Process:
+    """A process whose output is in a file, ended with the test."""
+
+    def __init__(self, test, name, folder, *command, env=None, cwd=None):
+        self.log = Path(folder) / f"{name}.log"
+        self.name = name
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [str(part) for part in command],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=env,
+                cwd=cwd,
+            )
+        test.addCleanup(self.end)
+
+    def end(self):
+        """Asks it to end, and kills it if it does not."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def until(self, probe, what, patience_s=PATIENCE_S):
+        """Waits for a probe, and fails with the log if the process ends before."""
+
+        def alive():
+            found = probe()
+            if not found and self.process.poll() is not None:
+                raise AssertionError(f"{self.name} ended: {self.log.read_text()[-3000:]}")
+            return found
+
+        try:
+            return until(alive, what, patience_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.name}: {self.log.read_text()[-3000:]}") from None
