@@ -2,12 +2,14 @@
 
 import functools
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from pathlib import Path
 
 import yaml
@@ -44,11 +46,11 @@ def pods(objects):
 
 
 def until(probe, what, patience_s=PATIENCE_S):
-    """The first answer of a probe that is neither None nor False."""
+    """The first answer of a probe that is something."""
     end = time.monotonic() + patience_s
     while time.monotonic() < end:
         found = probe()
-        if found is not None and found is not False:
+        if found:
             return found
         time.sleep(0.1)
     raise AssertionError(f"waited {patience_s} s in vain for {what}")
@@ -110,3 +112,37 @@ class Process:
             return until(alive, what, patience_s)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.name}: {self.log.read_text()[-3000:]}") from None
+
+
+def text_field(number, text):
+    """A string of a protobuf message."""
+    data = text.encode()
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+def legacy(channel, method, message, user):
+    """Calls the original's API with an encoded message; returns the encoded answer."""
+    call = channel.unary_unary(f"/usermanagement.UserService/{method}")
+    metadata = [("user_id", user), ("request_id", str(uuid.uuid4()))]
+    return call(message, metadata=metadata, timeout=PATIENCE_S)
+
+
+def succeeded(answer):
+    """Whether an answer's `success`, its first field, is set."""
+    return answer[:2] == b"\x08\x01"
+
+
+def plain_text(page):
+    """A page in Prometheus's older format, for promtool, which reads no OpenMetrics."""
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.M))
+    lines = []
+    for line in page.splitlines():
+        if found := re.match(r"# (TYPE|HELP) (\S+) (.*)", line):
+            what, name, rest = found.groups()
+            ending = {"counter": "_total", "info": "_info"}.get(kinds[name], "")
+            if kinds[name] == "info" and what == "TYPE":
+                rest = "gauge"
+            line = f"# {what} {name}{ending} {rest}"
+        if line != "# EOF":
+            lines.append(line)
+    return "\n".join(lines) + "\n"

