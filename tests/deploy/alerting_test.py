@@ -22,7 +22,19 @@ import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
-from common import DEPLOY, Process, fetch, free_port, legacy, succeeded, text_field, until
+from common import (
+    DEPLOY,
+    Process,
+    database,
+    fetch,
+    free_port,
+    knows,
+    legacy,
+    succeeded,
+    text_field,
+    until,
+    wanted,
+)
 
 BINARY = os.environ["TRIPLINE_BINARY"]
 USER, PASSWORD = "tripline-alerts@example.com", "a secret of the alerts"
@@ -212,17 +224,16 @@ class Alerting(unittest.TestCase):
 
     def test_a_slow_kafka_reaches_the_inbox(self):
         """The broker answers after 3 s, through the proxy."""
-        kafka = os.environ.get("TRIPLINE_TEST_KAFKA_PROXIED")
-        mysql = os.environ.get("TRIPLINE_TEST_MYSQL")
-        proxy = os.environ.get("TRIPLINE_TEST_TOXIPROXY")
-        help_text = subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True).stdout
+        kafka = wanted("kafka", "TRIPLINE_TEST_KAFKA_PROXIED")
+        mysql = wanted("mysql", "TRIPLINE_TEST_MYSQL")
+        proxy = wanted("toxiproxy", "TRIPLINE_TEST_TOXIPROXY")
         if not (kafka and mysql and proxy):
             self.skipTest("needs Kafka behind Toxiproxy, and MySQL: dev/services up")
-        if "--kafka" not in help_text:
+        if not knows(BINARY, "serve", "--kafka", "--mysql"):
             self.skipTest("this program has no serve --kafka")
         channel = self.start(
-            "--kafka", kafka, "--mysql", f"{mysql}/tripline_alerting_{os.getpid()}",
-            "--set", "server.fingerprint_key=" + "0f" * 32,
+            "--kafka", kafka, "--mysql", database(self, mysql), "--set", "server.fingerprint_key=" + "0f" * 32,
+            "--set", f"topics.prefix=alerting-{os.getpid()}-", "--set", f"topics.group=alerting-{os.getpid()}",
         )
         self.register(channel, "ann@example.com", "SLOW")
         self.scraped("production_latency_count > 0")

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 import uuid
 from pathlib import Path
@@ -146,3 +147,28 @@ def plain_text(page):
         if line != "# EOF":
             lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def wanted(name, variable):
+    """A service's address from the environment; None where there is none and none is required."""
+    value = os.environ.get(variable)
+    if not value and name in os.environ.get("TRIPLINE_TEST_REQUIRE", "").split(","):
+        raise AssertionError(f"{name} is required, and {variable} is not set")
+    return value
+
+
+def database(test, server):
+    """Makes a database for one test; returns its URL."""
+    name = f"tripline_{uuid.uuid4().hex[:12]}"
+    parts = urllib.parse.urlsplit(server)
+    client = ["mariadb", f"--host={parts.hostname}", f"--port={parts.port}", f"--user={parts.username}",
+              f"--password={parts.password}", "--execute"]
+    subprocess.run([*client, f"CREATE DATABASE {name} CHARACTER SET utf8mb4"], check=True)
+    test.addCleanup(subprocess.run, [*client, f"DROP DATABASE {name}"], check=True)
+    return f"{server.rstrip('/')}/{name}"
+
+
+def knows(binary, *words):
+    """Whether a program has a command, and flags of it."""
+    said = subprocess.run([binary, words[0], "--help"], capture_output=True, text=True)
+    return said.returncode == 0 and all(word in said.stdout for word in words[1:])

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import yaml
 
-from common import DEPLOY, OVERLAYS, Process, fetch, free_port, overlay, pods
+from common import DEPLOY, OVERLAYS, Process, database, fetch, free_port, knows, overlay, pods, wanted
 
 BINARY = os.environ["TRIPLINE_BINARY"]
 # Stand for the Secret that production brings; the keys are those of docs/deploy.md.
@@ -95,12 +95,6 @@ def command(objects, spec, container, folder):
     return args, environment
 
 
-def understood(*words):
-    """Whether this program has a command or flag."""
-    text = subprocess.run([BINARY, words[0], "--help"], capture_output=True, text=True)
-    return text.returncode == 0 and all(word in text.stdout for word in words[1:])
-
-
 class Settings(unittest.TestCase):
     def setUp(self):
         made = tempfile.TemporaryDirectory()
@@ -131,7 +125,7 @@ class Settings(unittest.TestCase):
         print(f"{checked} nodes take their settings")
 
     def test_every_wait_is_understood(self):
-        if not understood("wait"):
+        if not knows(BINARY, "wait"):
             self.skipTest("this program has no command wait")
         for name in OVERLAYS:
             objects = overlay(name)
@@ -183,6 +177,59 @@ class Settings(unittest.TestCase):
         process.process.terminate()
         grace = spec["terminationGracePeriodSeconds"] - container["lifecycle"]["preStop"]["sleep"]["seconds"]
         self.assertEqual(process.process.wait(grace), 0)
+
+
+class Split(unittest.TestCase):
+    """The split system of the minikube overlay, against real services."""
+
+    def test_every_node_waits_starts_and_is_ready(self):
+        kafka, mysql = wanted("kafka", "TRIPLINE_TEST_KAFKA"), wanted("mysql", "TRIPLINE_TEST_MYSQL")
+        if not (kafka and mysql):
+            self.skipTest("needs Kafka and MySQL: dev/services up")
+        if not knows(BINARY, "serve", "--kafka", "--mysql") or not knows(BINARY, "wait"):
+            self.skipTest("this program has no serve --kafka --mysql, or no wait")
+        made = tempfile.TemporaryDirectory()
+        self.addCleanup(made.cleanup)
+        url = database(self, mysql)
+        objects = overlay("minikube")
+        nodes = {m["metadata"]["name"]: spec for m, spec in pods(objects) if ours(spec["containers"][0])}
+        name = f"deploy-{os.getpid()}"
+        started = []
+        # The admin node makes the topics that others wait for.
+        for node in ("admin", "server", "evaluator", "notifier", "collector"):
+            spec, folder = nodes[node], Path(made.name) / node
+            ports = {"50051": free_port(), "9999": free_port()}
+
+            def local(text):
+                """Services by the addresses that they have here."""
+                for number, broker in enumerate(kafka.split(","), 1):
+                    text = text.replace(f"kafka-broker-{number}-service:9092", broker)
+                redis = os.environ.get("TRIPLINE_TEST_REDIS", "redis://127.0.0.1:1")
+                text = text.replace("redis://:tripline@redis:6379", redis)
+                text = text.replace("mysql://tripline:tripline@mysql-container:3306/tripline", url)
+                text = text.replace("smtp://mailpit:1025", "console")
+                for port, other in ports.items():
+                    text = text.replace(f"0.0.0.0:{port}", f"127.0.0.1:{other}")
+                return text
+
+            def ready(container):
+                args, environment = command(objects, spec, container, folder)
+                for file in folder.rglob("*"):
+                    if file.is_file():
+                        file.write_text(local(file.read_text()))
+                environment |= {"TRIPLINE__TOPICS__PREFIX": f"{name}-", "TRIPLINE__TOPICS__GROUP": name}
+                return [local(arg) for arg in args], environment
+
+            args, environment = ready(spec["initContainers"][0])
+            serve, settings = ready(spec["containers"][0])
+            subprocess.run([BINARY, *args], env=environment | settings, check=True, timeout=120, cwd=folder)
+            process = Process(
+                self, node, folder, BINARY, *serve, "--market", "simulated", env=settings, cwd=folder
+            )
+            probe = f"http://127.0.0.1:{ports['9999']}/readyz"
+            process.until(lambda u=probe: fetch(u), f"{node} to be ready")
+            started.append(node)
+        print(f"ready, as the manifests start them: {' '.join(started)}")
 
 
 class Others(unittest.TestCase):
