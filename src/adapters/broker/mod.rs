@@ -4,6 +4,7 @@
 
 mod batch;
 pub(crate) mod codec;
+pub mod kafka;
 pub mod memory;
 mod positions;
 pub mod sqlite;
@@ -23,6 +24,11 @@ fn check_partitions(topic: &str, partitions: u32) -> Result<(), BrokerError> {
     Err(BrokerError::Permanent(format!(
         "expected 1 to {PARTITIONS_MAX} partitions for the topic {topic}, found {partitions}"
     )))
+}
+
+/// How many partitions a topic has.
+fn count<T>(partitions: &[T]) -> u32 {
+    u32::try_from(partitions.len()).unwrap_or(u32::MAX)
 }
 
 /// The counted size of a batch, if it is within `limit`.

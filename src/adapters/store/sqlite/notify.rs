@@ -2,23 +2,23 @@
 
 use async_trait::async_trait;
 use serde_json::json;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{Executor, Row};
 
 use super::progress::{self, Advance};
-use super::rows::{ALERT_COLUMNS, alert, alert_columns, number, parsed, signed, time};
+use super::rows::{alert_columns, delivery, signed};
 use super::{SqliteStore, Write};
 use crate::adapters::store::ALERTS_TOPIC;
-use crate::model::{AlertSeq, Partition, Timestamp};
+use crate::model::{AlertSeq, Offset, Partition, Timestamp};
 use crate::pipeline::notify::{
-    Claimant, Claimed, Delivery, DeliveryId, Incoming, NotifyStore, Outcome, Owned, Settlement,
+    Claimant, Claimed, Delivery, Incoming, NotifyStore, Outcome, Owned, Settlement,
 };
 use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError};
 
 #[async_trait]
 impl NotifyStore for SqliteStore {
-    async fn own(&self, partition: Partition) -> Result<Owned, StoreError> {
-        let taken = self.take(ALERTS_TOPIC, partition).await?;
+    async fn own(&self, partition: Partition, earliest: Offset) -> Result<Owned, StoreError> {
+        let taken = self.take(ALERTS_TOPIC, partition, earliest).await?;
         Ok(Owned { fence: taken.fence, position: taken.position })
     }
 
@@ -208,15 +208,6 @@ async fn claimed_by(
     .bind(claimant.owner.as_str())
     .fetch_all(connection)
     .await?;
-    let delivery = |row: &SqliteRow| {
-        Ok(Delivery {
-            alert: alert(row, 0)?,
-            id: DeliveryId(number(row, ALERT_COLUMNS)?),
-            email: parsed(row, ALERT_COLUMNS + 1)?,
-            attempts: row.try_get(ALERT_COLUMNS + 2)?,
-            accepted: time(row, ALERT_COLUMNS + 3)?,
-        })
-    };
     rows.iter().map(delivery).collect()
 }
 
