@@ -91,10 +91,10 @@ class Compose(unittest.TestCase):
             elif found := re.match(r"(\w+) =", line):
                 options.add(f"{table}.{found[1]}")
         names = {"fused"}
-        if "kafka.bootstrap" in options:
+        if {"kafka.bootstrap", "mysql.url", "redis.url", "server.fingerprint_key"} <= options:
             names |= SPLIT
         else:
-            print("not run: the split services' settings (this Tripline has no option kafka.bootstrap)")
+            print("not run: the split services' settings (this Tripline has no MySQL, Kafka or Redis)")
         for name in names:
             for variable in self.services[name].get("environment") or {}:
                 option = variable.removeprefix("TRIPLINE__").lower().replace("__", ".")

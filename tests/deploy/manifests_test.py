@@ -105,8 +105,8 @@ class Settings(unittest.TestCase):
         options = (DEPLOY.parent / "config/default.toml").read_text()
         checked = 0
         for name in OVERLAYS:
-            if name != "fused" and "[kafka]" not in options:
-                print(f"not run: settings of {name} (this Tripline has no Kafka)")
+            if name != "fused" and not all(table in options for table in ("[kafka]", "[mysql]", "[redis]")):
+                print(f"not run: settings of {name} (this Tripline has no MySQL, Kafka or Redis)")
                 continue
             objects = overlay(name)
             for made, spec in pods(objects):
