@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod server;
+mod services;
 mod streams;
 mod user;
 
