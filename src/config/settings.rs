@@ -11,6 +11,7 @@ use crate::adapters::broker::sqlite::SqliteLogOptions;
 use crate::adapters::cache::moka::MokaOptions;
 use crate::adapters::mailer::SmtpOptions;
 use crate::adapters::market::{SimulatedOptions, YahooOptions};
+use crate::adapters::otlp::TracingOptions;
 use crate::adapters::store::sqlite::SqliteStoreOptions;
 use crate::node::{AdminOptions, CollectorOptions, NotifyOptions, Roles, TopicOptions};
 use crate::pipeline::collect::{DoorOptions, PollerOptions};
@@ -54,6 +55,8 @@ pub struct Settings {
     pub legacy: LegacyOptions,
     /// What is logged.
     pub log: LogOptions,
+    /// What is traced.
+    pub tracing: TracingOptions,
 }
 
 /// The process.
@@ -165,6 +168,7 @@ impl Settings {
         if self.data.dir.as_os_str().is_empty() {
             faults.push(("data.dir", "expected a folder, found no text".to_owned()));
         }
+        faults.extend(self.tracing.check().err());
         if let Err(cause) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
             faults.push(("log.filter", format!("expected a level or directives, found {cause}")));
         }
