@@ -19,6 +19,7 @@ mod serve;
 mod settings;
 mod setup;
 mod token;
+mod topics;
 mod wait;
 mod watch;
 mod watch_row;
@@ -59,6 +60,7 @@ enum Command {
     Mail(host::MailCommand),
     Replay(replay::Replay),
     Config(settings::ConfigCommand),
+    Topics(topics::TopicsCommand),
     Wait(wait::Wait),
     Health(health::Health),
     Completions(completions::Completions),
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Mail(command) => ask(command.run()),
         Command::Replay(command) => command.run(),
         Command::Config(command) => done(command.run()),
+        Command::Topics(command) => ask(command.run()),
         Command::Wait(command) => ask(command.run()),
         Command::Health(command) => done(command.run()),
         Command::Completions(command) => done(command.run()),
