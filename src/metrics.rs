@@ -71,9 +71,9 @@ pub struct TopicPartition {
     pub partition: u32,
 }
 
-/// A topic of the log.
+/// A topic, whatever its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct KafkaTopic {
+pub struct Topic {
     /// The topic.
     pub topic: String,
 }
@@ -121,6 +121,10 @@ pub struct Metrics {
     pub retries: Family<Stage, Counter>,
     /// `tripline_consumer_lag`: records that a partition's consumer has not committed yet.
     pub consumer_lag: Family<TopicPartition, Gauge>,
+    /// `tripline_kafka_produce_seconds`: from sending a batch until all in-sync replicas have it.
+    pub kafka_produce_seconds: Family<Topic, Histogram, fn() -> Histogram>,
+    /// `tripline_kafka_produce_retries_total`: batches that were sent again.
+    pub kafka_produce_retries: Family<Topic, Counter>,
     /// `tripline_ticks_late_total`: late and repeated ticks, which change nothing.
     pub ticks_late: Counter,
     /// `tripline_ticks_refused_total`: ticks refused, by reason.
@@ -154,20 +158,20 @@ pub struct Metrics {
     pub kafka_brokers: Family<Unlabelled, Gauge>,
     /// `tripline_kafka_partitions_under_replicated`: partitions with fewer in-sync replicas than
     /// replicas.
-    pub kafka_partitions_under_replicated: Family<KafkaTopic, Gauge>,
+    pub kafka_partitions_under_replicated: Family<Topic, Gauge>,
     /// `tripline_kafka_partitions_under_min_isr`: partitions with fewer in-sync replicas than
     /// appends need.
-    pub kafka_partitions_under_min_isr: Family<KafkaTopic, Gauge>,
+    pub kafka_partitions_under_min_isr: Family<Topic, Gauge>,
     /// `tripline_kafka_partitions_offline`: partitions without a leader.
-    pub kafka_partitions_offline: Family<KafkaTopic, Gauge>,
+    pub kafka_partitions_offline: Family<Topic, Gauge>,
     /// `tripline_kafka_leader_partitions`: partitions that a broker leads.
     pub kafka_leader_partitions: Family<KafkaBroker, Gauge>,
     /// `tripline_ready`: 1 when `/readyz` says so, else 0.
     pub ready: Gauge,
     /// `tripline_partitions`: partitions of a topic, where this process shares them.
-    pub partitions: Family<KafkaTopic, Gauge>,
+    pub partitions: Family<Topic, Gauge>,
     /// `tripline_partitions_owned`: those that run in this process.
-    pub partitions_owned: Family<KafkaTopic, Gauge>,
+    pub partitions_owned: Family<Topic, Gauge>,
     /// `tripline_streams`: open streams of alerts and quotes.
     pub streams: Gauge,
 }
@@ -217,6 +221,8 @@ impl Metrics {
             queue_depth: Family::default(),
             retries: Family::default(),
             consumer_lag: Family::default(),
+            kafka_produce_seconds: Family::new_with_constructor(latency),
+            kafka_produce_retries: Family::default(),
             ticks_late: Counter::default(),
             ticks_refused: Family::default(),
             tick_age: Family::default(),
@@ -285,6 +291,16 @@ impl Metrics {
         own.register("queue_depth", "What waits before a stage", self.queue_depth.clone());
         own.register("retries", "Calls repeated after a transient failure", self.retries.clone());
         own.register("consumer_lag", "Records not committed yet", self.consumer_lag.clone());
+        own.register(
+            "kafka_produce_seconds",
+            "Seconds from sending a batch until all in-sync replicas have it",
+            self.kafka_produce_seconds.clone(),
+        );
+        own.register(
+            "kafka_produce_retries",
+            "Batches sent to Kafka again",
+            self.kafka_produce_retries.clone(),
+        );
         own.register("ticks_late", "Late and repeated ticks", self.ticks_late.clone());
         own.register("ticks_refused", "Ticks refused", self.ticks_refused.clone());
         own.register("tick_age_seconds", "Age of the newest tick", self.tick_age.clone());

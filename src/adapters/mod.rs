@@ -7,3 +7,4 @@ pub mod mailer;
 pub mod market;
 pub mod otlp;
 pub mod store;
+mod tls;

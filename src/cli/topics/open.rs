@@ -6,9 +6,11 @@ use clap::Args;
 
 use super::super::failure::Failure;
 use super::super::settings::SettingsArgs;
+use super::super::setup;
 use super::lines::Topic;
+use crate::adapters::broker::kafka::KafkaBroker;
 use crate::adapters::broker::sqlite::SqliteLog;
-use crate::adapters::clock::SystemClock;
+use crate::adapters::clock::{SeededRandom, SystemClock};
 use crate::config::{Flag, Settings};
 use crate::model::Partition;
 use crate::node::DataDir;
@@ -20,6 +22,10 @@ pub(super) struct Place {
     #[command(flatten)]
     settings: SettingsArgs,
 
+    /// Kafka brokers, of which one must answer. [default: kafka.bootstrap]
+    #[arg(long, value_name = "HOST:PORT,...")]
+    kafka: Option<String>,
+
     /// The data folder of an embedded log. [default: tripline-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -30,19 +36,24 @@ pub(super) struct Place {
 }
 
 /// An open log.
-pub(super) struct Log {
-    embedded: Arc<SqliteLog>,
-    _folder: DataDir,
+pub(super) enum Log {
+    /// Of a data folder that no other process has meanwhile.
+    Embedded(SqliteLog, DataDir),
+    /// Kafka.
+    Kafka(Box<KafkaBroker>),
 }
 
 impl Place {
     pub(super) async fn open(self) -> Result<Log, Failure> {
-        let flag = self.data_dir.map(|value| {
-            let (name, key) = ("--data-dir".to_owned(), "data.dir".to_owned());
-            Flag { name, key, value }
+        let flags = [
+            ("--kafka", "kafka.bootstrap", self.kafka),
+            ("--data-dir", "data.dir", self.data_dir),
+        ];
+        let flags = flags.into_iter().filter_map(|(name, key, value)| {
+            Some(Flag { name: name.to_owned(), key: key.to_owned(), value: value? })
         });
-        let settings = self.settings.load(flag.into_iter().collect())?.settings;
-        embedded(settings).await
+        let settings = self.settings.load(flags.collect())?.settings;
+        if settings.kafka.bootstrap.is_empty() { embedded(settings).await } else { kafka(&settings) }
     }
 }
 
@@ -58,13 +69,21 @@ async fn embedded(settings: Settings) -> Result<Log, Failure> {
     // No other process has it while this one reads.
     let folder = DataDir::open(path).map_err(|error| Failure::failed(error.to_string()))?;
     let log = SqliteLog::open(&file, settings.broker, Arc::new(SystemClock)).await;
-    let embedded = Arc::new(log.map_err(|error| failed(&error))?);
-    Ok(Log { embedded, _folder: folder })
+    Ok(Log::Embedded(log.map_err(|error| failed(&error))?, folder))
+}
+
+fn kafka(settings: &Settings) -> Result<Log, Failure> {
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SeededRandom::from_host()));
+    let broker = KafkaBroker::new(settings.kafka(), clock, random, setup::metrics());
+    Ok(Log::Kafka(Box::new(broker.map_err(|error| failed(&error))?)))
 }
 
 impl Log {
     pub(super) fn broker(&self) -> &dyn Broker {
-        self.embedded.as_ref()
+        match self {
+            Self::Embedded(log, _) => log,
+            Self::Kafka(broker) => broker.as_ref(),
+        }
     }
 
     /// Where each partition of a topic begins and ends; nothing for a topic that is not there.
@@ -81,7 +100,10 @@ impl Log {
     }
 
     pub(super) async fn close(&self) {
-        self.embedded.close().await;
+        match self {
+            Self::Embedded(log, _) => log.close().await,
+            Self::Kafka(broker) => broker.close().await,
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! `tripline wait`: until other services are there, for init containers and scripts.
 
-mod kafka;
 mod need;
 
 use std::time::Duration;
@@ -11,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::failure::{Failure, note};
 use super::settings::SettingsArgs;
+use crate::config::Flag;
 use need::Need;
 
 const EXAMPLE: &str = "\
@@ -38,8 +38,8 @@ pub(super) struct Wait {
     #[arg(long, value_name = "HOST:PORT")]
     tcp: Vec<String>,
 
-    /// Kafka brokers, of which any one must answer.
-    #[arg(long, value_name = "HOST:PORT,...")]
+    /// Kafka brokers, of which any one must answer. Without a value: kafka.bootstrap.
+    #[arg(long, value_name = "HOST:PORT,...", num_args = 0..=1, default_missing_value = "")]
     kafka: Option<String>,
 
     /// Also wait until both topics are there; with --kafka.
@@ -81,7 +81,10 @@ impl Wait {
             needs.push(Need::tcp(&addr).map_err(Failure::bad_input)?);
         }
         if let Some(brokers) = self.kafka {
-            needs.push(Need::kafka(&brokers, self.topics).map_err(Failure::bad_input)?);
+            let (name, key) = ("--kafka".to_owned(), "kafka.bootstrap".to_owned());
+            let flag = (!brokers.is_empty()).then_some(Flag { name, key, value: brokers });
+            let settings = self.settings.load(flag.into_iter().collect())?.settings;
+            needs.push(Need::kafka(&settings.kafka(), self.topics).map_err(Failure::bad_input)?);
         }
         if let Some(url) = self.mysql {
             needs.push(Need::mysql(&url).map_err(Failure::bad_input)?);

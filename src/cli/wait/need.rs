@@ -6,7 +6,8 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::net::TcpStream;
 
-use super::kafka;
+use crate::adapters::broker::kafka::KafkaOptions;
+use crate::adapters::broker::kafka::wire::Cluster;
 use crate::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
 
 /// Something to wait for. Shown without secrets.
@@ -14,7 +15,7 @@ pub(super) enum Need {
     /// A port that takes connections.
     Tcp(String),
     /// Brokers of which one answers, and perhaps both topics.
-    Kafka { brokers: Vec<String>, topics: bool },
+    Kafka { brokers: Vec<String>, cluster: Box<Cluster>, topics: bool },
     /// A database that takes its user.
     Mysql(Box<MySqlConnectOptions>),
 }
@@ -25,12 +26,11 @@ impl Need {
         Ok(Self::Tcp(addr.to_owned()))
     }
 
-    pub(super) fn kafka(brokers: &str, topics: bool) -> Result<Self, String> {
-        let brokers: Vec<_> = brokers.split(',').map(|broker| broker.trim().to_owned()).collect();
-        for broker in &brokers {
-            check_addr(broker).map_err(|cause| format!("--kafka: {cause}"))?;
-        }
-        Ok(Self::Kafka { brokers, topics })
+    pub(super) fn kafka(options: &KafkaOptions, topics: bool) -> Result<Self, String> {
+        options.check().map_err(|error| format!("--kafka: {error}"))?;
+        let brokers = options.bootstrap.clone();
+        let cluster = Cluster::new(options).map_err(|error| format!("--kafka: {error}"))?;
+        Ok(Self::Kafka { brokers, cluster: Box::new(cluster), topics })
     }
 
     pub(super) fn mysql(url: &str) -> Result<Self, String> {
@@ -50,9 +50,9 @@ impl Need {
                 Ok(_) => Ok(()),
                 Err(error) => Err(format!("expected a server, found: {error}")),
             },
-            Self::Kafka { brokers, topics } => {
+            Self::Kafka { cluster, topics, .. } => {
                 let topics: &[&str] = if *topics { &[TICKS_TOPIC, ALERTS_TOPIC] } else { &[] };
-                kafka::look(brokers, topics).await
+                kafka(cluster, topics).await
             }
             Self::Mysql(options) => mysql(options).await,
         }
@@ -63,7 +63,7 @@ impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(addr) => f.write_str(addr),
-            Self::Kafka { brokers, topics } => {
+            Self::Kafka { brokers, topics, .. } => {
                 let what = if *topics { "topics on kafka" } else { "kafka" };
                 write!(f, "{what} {}", brokers.join(","))
             }
@@ -82,6 +82,22 @@ fn check_addr(addr: &str) -> Result<(), String> {
     if is_addr { Ok(()) } else { Err(format!("expected HOST:PORT, found {addr:?}")) }
 }
 
+/// Any one broker answers, and every partition of the topics has a leader.
+async fn kafka(cluster: &Cluster, topics: &[&str]) -> Result<(), String> {
+    let view = cluster.describe(Some(topics)).await.map_err(|error| error.to_string())?;
+    for name in topics {
+        let Some(topic) = view.topics.iter().find(|topic| topic.name == *name) else {
+            return Err(format!("expected the topic {name}, found none"));
+        };
+        let led = topic.partitions.iter().filter(|partition| partition.leader.is_some()).count();
+        let all = topic.partitions.len();
+        if led < all {
+            return Err(format!("expected leaders of {name}'s {all} partitions, found {led}"));
+        }
+    }
+    Ok(())
+}
+
 async fn mysql(options: &MySqlConnectOptions) -> Result<(), String> {
     let failed = |error: sqlx::Error| match error {
         sqlx::Error::Io(error) => format!("expected a server, found: {error}"),
@@ -98,12 +114,18 @@ async fn mysql(options: &MySqlConnectOptions) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    fn brokers(bootstrap: &[&str]) -> KafkaOptions {
+        let bootstrap = bootstrap.iter().map(|&broker| broker.to_owned()).collect();
+        KafkaOptions { bootstrap, ..KafkaOptions::default() }
+    }
+
     #[test]
     fn what_is_wrong_is_named_and_passwords_are_not() {
         for (need, expected) in [
             (Need::tcp("redis"), "--tcp: expected HOST:PORT, found \"redis\""),
             (Need::tcp("redis:0"), "--tcp: expected HOST:PORT, found \"redis:0\""),
-            (Need::kafka("a:1,", false), "--kafka: expected HOST:PORT, found \"\""),
+            (Need::kafka(&brokers(&["a:1", "b"]), false), "--kafka: "),
+            (Need::kafka(&brokers(&[]), false), "--kafka: "),
             (
                 Need::mysql("postgres://ann:secret@b"),
                 "--mysql: expected mysql://USER:PASSWORD@HOST",
@@ -114,7 +136,7 @@ mod tests {
         }
         let mysql = Need::mysql("mysql://ann:secret@db:3306/tripline").unwrap();
         assert_eq!(mysql.to_string(), "mysql://db:3306/tripline");
-        let kafka = Need::kafka("a:1, b:2", true).unwrap();
+        let kafka = Need::kafka(&brokers(&["a:1", "b:2"]), true).unwrap();
         assert_eq!(kafka.to_string(), "topics on kafka a:1,b:2");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use crate::metrics::{KafkaBroker, KafkaTopic, Metrics};
+use crate::metrics::{KafkaBroker, Metrics, Topic};
 use crate::pipeline::cluster::{ClusterReport, ClusterView, PartitionView, TopicView};
 use crate::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
 
@@ -88,7 +88,7 @@ fn count(topic: &TopicView, min_insync_replicas: usize, metrics: &Metrics) {
     let count = |is: &dyn Fn(&PartitionView) -> bool| {
         topic.partitions.iter().filter(|partition| is(partition)).count()
     };
-    let label = KafkaTopic { topic: topic.name.clone() };
+    let label = Topic { topic: topic.name.clone() };
     for (family, partitions) in [
         (
             &metrics.kafka_partitions_under_replicated,
