@@ -5,6 +5,7 @@
 mod server;
 mod services;
 mod streams;
+mod topics;
 mod user;
 
 use std::fs;

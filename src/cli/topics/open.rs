@@ -38,22 +38,24 @@ pub(super) struct Place {
 /// An open log.
 pub(super) enum Log {
     /// Of a data folder that no other process has meanwhile.
-    Embedded(SqliteLog, DataDir),
+    Embedded { log: SqliteLog, _folder: DataDir },
     /// Kafka.
     Kafka(Box<KafkaBroker>),
 }
 
 impl Place {
     pub(super) async fn open(self) -> Result<Log, Failure> {
-        let flags = [
-            ("--kafka", "kafka.bootstrap", self.kafka),
-            ("--data-dir", "data.dir", self.data_dir),
-        ];
+        let flags =
+            [("--kafka", "kafka.bootstrap", self.kafka), ("--data-dir", "data.dir", self.data_dir)];
         let flags = flags.into_iter().filter_map(|(name, key, value)| {
             Some(Flag { name: name.to_owned(), key: key.to_owned(), value: value? })
         });
         let settings = self.settings.load(flags.collect())?.settings;
-        if settings.kafka.bootstrap.is_empty() { embedded(settings).await } else { kafka(&settings) }
+        if settings.kafka.bootstrap.is_empty() {
+            embedded(settings).await
+        } else {
+            kafka(&settings)
+        }
     }
 }
 
@@ -69,7 +71,7 @@ async fn embedded(settings: Settings) -> Result<Log, Failure> {
     // No other process has it while this one reads.
     let folder = DataDir::open(path).map_err(|error| Failure::failed(error.to_string()))?;
     let log = SqliteLog::open(&file, settings.broker, Arc::new(SystemClock)).await;
-    Ok(Log::Embedded(log.map_err(|error| failed(&error))?, folder))
+    Ok(Log::Embedded { log: log.map_err(|error| failed(&error))?, _folder: folder })
 }
 
 fn kafka(settings: &Settings) -> Result<Log, Failure> {
@@ -81,7 +83,7 @@ fn kafka(settings: &Settings) -> Result<Log, Failure> {
 impl Log {
     pub(super) fn broker(&self) -> &dyn Broker {
         match self {
-            Self::Embedded(log, _) => log,
+            Self::Embedded { log, .. } => log,
             Self::Kafka(broker) => broker.as_ref(),
         }
     }
@@ -101,7 +103,7 @@ impl Log {
 
     pub(super) async fn close(&self) {
         match self {
-            Self::Embedded(log, _) => log.close().await,
+            Self::Embedded { log, .. } => log.close().await,
             Self::Kafka(broker) => broker.close().await,
         }
     }

@@ -10,7 +10,6 @@ use kafka_protocol::messages::metadata_response::{MetadataResponse, MetadataResp
 use kafka_protocol::messages::{FindCoordinatorRequest, MetadataRequest, TopicName};
 use kafka_protocol::protocol::Request;
 use tokio::sync::Mutex as AsyncMutex;
-use uuid::Uuid;
 
 use super::connection::{Connection, Credentials, Door};
 use super::{WireError, check, text};
