@@ -1,5 +1,6 @@
 //! `tripline topics`: what is on the topics between the nodes, for operators.
 
+mod grow;
 mod lines;
 mod open;
 mod produce;
@@ -52,6 +53,7 @@ Example:
     Describe(Place),
     Tail(tail::Tail),
     Produce(produce::Produce),
+    Grow(grow::Grow),
 }
 
 impl TopicsCommand {
@@ -61,6 +63,7 @@ impl TopicsCommand {
             Action::Describe(place) => describe(place).await,
             Action::Tail(command) => command.run().await,
             Action::Produce(command) => command.run().await,
+            Action::Grow(command) => command.run().await,
         }
     }
 }

@@ -171,7 +171,7 @@ mod tests {
             }
         };
         check(&[
-            "brokers 3",
+            "brokers{} 3",
             "leader_partitions{broker=\"1\"} 1",
             "leader_partitions{broker=\"2\"} 0",
             "partitions_under_replicated{topic=\"to-alert-system\"} 0",
@@ -179,7 +179,7 @@ mod tests {
         *cluster.0.lock().unwrap() = Ok(view(&[1, 2], &[(Some(1), &[1]), (None, &[])]));
         gauges.refresh(&cluster, &metrics).await;
         check(&[
-            "brokers 2",
+            "brokers{} 2",
             "leader_partitions{broker=\"3\"} 0",
             "partitions_under_replicated{topic=\"to-alert-system\"} 2",
             "partitions_under_min_isr{topic=\"to-alert-system\"} 2",
@@ -187,6 +187,6 @@ mod tests {
         ]);
         *cluster.0.lock().unwrap() = Err(BrokerError::Transient("gone".to_owned()));
         gauges.refresh(&cluster, &metrics).await;
-        check(&["brokers 0"]);
+        check(&["brokers{} 0"]);
     }
 }
