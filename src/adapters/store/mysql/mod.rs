@@ -5,6 +5,7 @@
 //! the server's.
 
 mod failure;
+mod grow;
 mod lent;
 mod open;
 mod options;
@@ -18,6 +19,7 @@ use crate::adapters::store::sqlite::SqliteStoreOptions;
 use crate::pipeline::clock::Clock;
 
 pub(crate) use failure::Failure;
+pub use grow::Growth;
 pub use options::MysqlOptions;
 
 /// The present instant by the server's clock, in milliseconds: an SQL expression.
