@@ -5,6 +5,7 @@
 mod answers;
 mod cluster;
 mod real;
+mod security;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,9 @@ use kafka_protocol::ResponseError;
 use tripline::adapters::broker::kafka::{Compression, KafkaBroker, KafkaOptions};
 use tripline::adapters::clock::{SeededRandom, SystemClock};
 use tripline::metrics::{Metrics, Topic};
-use tripline::model::{Offset, Partition, Timestamp};
+use tripline::model::{Offset, Partition};
 use tripline::pipeline::broker::{Bounds, Broker, BrokerError, Record};
+use tripline::pipeline::clock::Clock;
 
 const TOPIC: &str = "ticks";
 const P0: Partition = Partition(0);
@@ -87,12 +89,13 @@ impl World {
     }
 }
 
+/// A record of now: Kafka drops what is older than its retention.
 fn record(text: &str) -> Record {
     Record {
         key: Some(Bytes::from_static(b"AAPL")),
         value: Bytes::from(text.to_owned()),
         headers: Vec::new(),
-        time: Timestamp::from_millis(1_700_000_000_000).unwrap(),
+        time: SystemClock.now(),
     }
 }
 
