@@ -53,7 +53,7 @@ impl World {
         let random = Arc::new(SeededRandom::new(1));
         let broker = KafkaBroker::new(options, Arc::new(SystemClock), random, metrics.clone());
         let broker = Arc::new(broker.unwrap());
-        assert_eq!(broker.create_topic(TOPIC, 1).await, Ok(1));
+        assert_eq!(broker.create_topic(TOPIC, 1).await.unwrap().partitions, 1);
         Self { cluster, broker, metrics }
     }
 
