@@ -15,7 +15,7 @@ use super::rows::{
 };
 use super::{FOREIGN_POLL, SqliteStore};
 use crate::adapters::store::TICKS_TOPIC;
-use crate::model::{AlertSeq, LastTick, Partition, Symbol, Watch, WatchId, WatchState};
+use crate::model::{AlertSeq, LastTick, Offset, Partition, Symbol, Watch, WatchId, WatchState};
 use crate::pipeline::evaluate::{
     ChangeId, ChangeKind, EvaluateStore, Evaluation, NumberedAlert, Owned, PendingChange,
     SymbolState,
@@ -24,8 +24,8 @@ use crate::pipeline::store::{Fence, Span, StoreError};
 
 #[async_trait]
 impl EvaluateStore for SqliteStore {
-    async fn own(&self, partition: Partition) -> Result<Owned, StoreError> {
-        let taken = self.take(TICKS_TOPIC, partition).await?;
+    async fn own(&self, partition: Partition, earliest: Offset) -> Result<Owned, StoreError> {
+        let taken = self.take(TICKS_TOPIC, partition, earliest).await?;
         Ok(Owned {
             fence: taken.fence,
             position: taken.position,
