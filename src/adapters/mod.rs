@@ -6,3 +6,4 @@ pub mod clock;
 pub mod mailer;
 pub mod market;
 pub mod store;
+mod tls;
