@@ -143,7 +143,7 @@ impl World {
             health: Health::new(),
             owner: settings.graph.roles.to_string(),
         };
-        let mut server = settings.server.clone();
+        let server = settings.server.clone();
         let options = GraphOptions {
             roles: settings.graph.roles.clone(),
             topics: settings.topics.clone(),
