@@ -5,4 +5,5 @@ pub mod cache;
 pub mod clock;
 pub mod mailer;
 pub mod market;
+pub mod members;
 pub mod store;

@@ -9,10 +9,13 @@ use serde::Deserialize;
 
 use crate::adapters::broker::sqlite::SqliteLogOptions;
 use crate::adapters::cache::moka::MokaOptions;
+use crate::adapters::cache::redis::RedisOptions;
 use crate::adapters::mailer::SmtpOptions;
 use crate::adapters::market::{SimulatedOptions, YahooOptions};
 use crate::adapters::store::sqlite::SqliteStoreOptions;
-use crate::node::{AdminOptions, CollectorOptions, NotifyOptions, Roles, TopicOptions};
+use crate::node::{
+    AdminOptions, CollectorOptions, MemberOptions, NotifyOptions, Roles, TopicOptions,
+};
 use crate::pipeline::collect::{DoorOptions, PollerOptions};
 use crate::pipeline::evaluate::EvaluateOptions;
 use crate::pipeline::notify::SenderOptions;
@@ -28,12 +31,16 @@ pub struct Settings {
     pub data: DataOptions,
     /// The topics.
     pub topics: TopicOptions,
+    /// How processes share the partitions.
+    pub members: MemberOptions,
     /// The embedded log.
     pub broker: SqliteLogOptions,
     /// The embedded store.
     pub store: SqliteStoreOptions,
     /// The request cache.
     pub cache: MokaOptions,
+    /// The request cache that several servers share.
+    pub redis: RedisOptions,
     /// Where prices come from.
     pub market: MarketOptions,
     /// The collector.
@@ -145,6 +152,14 @@ impl Settings {
         if !(1..=PARTITIONS_MAX).contains(&partitions) {
             let cause = format!("expected 1 to {PARTITIONS_MAX}, found {partitions}");
             faults.push(("topics.partitions", cause));
+        }
+        let MemberOptions { heartbeat_ms, lease_ms } = self.members;
+        if heartbeat_ms == 0 || lease_ms < 2 * heartbeat_ms {
+            let cause = format!(
+                "expected at least twice members.heartbeat_ms, which is 1 or more, found \
+                 {lease_ms} and {heartbeat_ms}"
+            );
+            faults.push(("members.lease_ms", cause));
         }
         let evaluate = &self.evaluate;
         for (key, value) in [

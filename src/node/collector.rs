@@ -15,7 +15,11 @@ use crate::model::{Symbol, Tick, Timestamp};
 use crate::pipeline::Backoff;
 use crate::pipeline::broker::BrokerError;
 use crate::pipeline::clock::Clock;
-use crate::pipeline::collect::{CollectStore, Door, TickStream, collect};
+use crate::pipeline::collect::{CollectStore, Door, SymbolNotes, TickStream, collect};
+
+/// Notes on symbols that are written together, and the pause before the next.
+const NOTES_MAX: usize = 1_000;
+const NOTES_PAUSE: Duration = Duration::from_millis(200);
 
 /// How the collector reports.
 #[derive(Clone, Debug, Deserialize)]
@@ -92,6 +96,8 @@ pub struct Collector {
     pub store: Arc<dyn CollectStore>,
     /// The ages of what passes the doors of this process.
     pub ages: Ages,
+    /// Why symbols have no price, for the servers.
+    pub notes: SymbolNotes,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// How transient failures are repeated.
@@ -136,7 +142,33 @@ impl Collector {
                 ended();
             }
         };
-        tokio::join!(collecting, self.report(&stop));
+        let notes = stop.run_until_cancelled(self.write_notes());
+        tokio::join!(collecting, self.report(&stop), notes);
+    }
+
+    /// Writes what changes in the notes, several at a time.
+    async fn write_notes(&self) {
+        let mut attempt = 0;
+        // What a collector before this one has noted, it does not know of.
+        while let Err(error) = self.store.forget_notes().await {
+            tracing::warn!("the notes on symbols were not forgotten: {error}");
+            self.backoff.wait(attempt).await;
+            attempt += 1;
+        }
+        attempt = 0;
+        loop {
+            let changes = self.notes.changes(NOTES_MAX).await;
+            match self.store.note_symbols(&changes).await {
+                // What changes meanwhile goes with the next ones.
+                Ok(()) => (attempt, _) = (0, self.clock.sleep(NOTES_PAUSE).await),
+                Err(error) => {
+                    tracing::warn!("notes on symbols wait to be written: {error}");
+                    self.notes.put_back(changes);
+                    self.backoff.wait(attempt).await;
+                    attempt += 1;
+                }
+            }
+        }
     }
 
     async fn report(&self, stop: &CancellationToken) {

@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::model::{Email, Offset, Partition, WatchSpec};
 use crate::pipeline::broker::{Broker, BrokerError};
 use crate::pipeline::clock::Clock;
+use crate::pipeline::members::Alone;
 use crate::pipeline::notify::Mailer;
 use crate::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
 use crate::pipeline::store::StoreError;
@@ -146,10 +147,12 @@ impl Embedded {
         }
         let shared = Shared {
             broker: log.clone(),
+            membership: Arc::new(Alone { partitions }),
             clock: clock.clone(),
             random: Arc::new(SeededRandom::from_host()),
             metrics: metrics.clone(),
             health: Health::new(),
+            pages: None,
             owner: format!("embedded-{}", uuid::Uuid::new_v4()),
         };
         let cache = Arc::new(MokaCache::new(settings.cache, clock));
@@ -193,6 +196,7 @@ fn graph_options(settings: &Settings) -> GraphOptions {
     GraphOptions {
         roles: settings.graph.roles.clone(),
         topics: settings.topics.clone(),
+        members: settings.members,
         door: settings.collect.door.clone(),
         collector: settings.collect.report.clone(),
         poller: settings.collect.poll.clone(),

@@ -3,16 +3,20 @@
 //! A node's code is the same in every topology; what differs is the adapters that it is given.
 
 mod admin;
+mod balance;
 mod collector;
+mod consumer;
 mod embedded;
 mod evaluator;
 mod graph;
 mod notifier;
 mod roles;
 mod supervise;
+mod wait;
 
 pub use admin::{Admin, AdminOptions, create_topics};
 pub use collector::{Ages, Collector, CollectorOptions};
+pub use consumer::{MemberOptions, Share};
 pub use embedded::{DataDir, EmbedError, Embedded, Import};
 pub use evaluator::evaluate;
 pub use graph::{

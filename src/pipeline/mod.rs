@@ -8,6 +8,7 @@ pub mod clock;
 pub mod collect;
 pub mod evaluate;
 pub mod log_source;
+pub mod members;
 pub mod notify;
 pub mod record;
 mod run;
