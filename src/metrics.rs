@@ -71,6 +71,13 @@ pub struct TopicPartition {
     pub partition: u32,
 }
 
+/// A topic, whatever its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Topic {
+    /// The topic.
+    pub topic: String,
+}
+
 /// A symbol; only as many as the option allows get a series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SymbolLabel {
@@ -105,6 +112,10 @@ pub struct Metrics {
     pub retries: Family<Stage, Counter>,
     /// `tripline_consumer_lag`: records that a partition's consumer has not committed yet.
     pub consumer_lag: Family<TopicPartition, Gauge>,
+    /// `tripline_kafka_produce_seconds`: from sending a batch until all in-sync replicas have it.
+    pub kafka_produce_seconds: Family<Topic, Histogram, fn() -> Histogram>,
+    /// `tripline_kafka_produce_retries_total`: batches that were sent again.
+    pub kafka_produce_retries: Family<Topic, Counter>,
     /// `tripline_ticks_late_total`: late and repeated ticks, which change nothing.
     pub ticks_late: Counter,
     /// `tripline_ticks_refused_total`: ticks refused, by reason.
@@ -182,6 +193,8 @@ impl Metrics {
             queue_depth: Family::default(),
             retries: Family::default(),
             consumer_lag: Family::default(),
+            kafka_produce_seconds: Family::new_with_constructor(latency),
+            kafka_produce_retries: Family::default(),
             ticks_late: Counter::default(),
             ticks_refused: Family::default(),
             tick_age: Family::default(),
@@ -242,6 +255,16 @@ impl Metrics {
         own.register("queue_depth", "What waits before a stage", self.queue_depth.clone());
         own.register("retries", "Calls repeated after a transient failure", self.retries.clone());
         own.register("consumer_lag", "Records not committed yet", self.consumer_lag.clone());
+        own.register(
+            "kafka_produce_seconds",
+            "Seconds from sending a batch until all in-sync replicas have it",
+            self.kafka_produce_seconds.clone(),
+        );
+        own.register(
+            "kafka_produce_retries",
+            "Batches sent to Kafka again",
+            self.kafka_produce_retries.clone(),
+        );
         own.register("ticks_late", "Late and repeated ticks", self.ticks_late.clone());
         own.register("ticks_refused", "Ticks refused", self.ticks_refused.clone());
         own.register("tick_age_seconds", "Age of the newest tick", self.tick_age.clone());

@@ -7,3 +7,4 @@ pub mod mailer;
 pub mod market;
 pub mod members;
 pub mod store;
+mod tls;

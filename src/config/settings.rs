@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::adapters::broker::kafka::KafkaOptions;
 use crate::adapters::broker::sqlite::SqliteLogOptions;
 use crate::adapters::cache::moka::MokaOptions;
 use crate::adapters::cache::redis::RedisOptions;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub members: MemberOptions,
     /// The embedded log.
     pub broker: SqliteLogOptions,
+    /// Kafka.
+    pub kafka: KafkaOptions,
     /// The embedded store.
     pub store: SqliteStoreOptions,
     /// The request cache.
@@ -172,10 +175,13 @@ impl Settings {
                 faults.push((key, "expected at least 1, found 0".to_owned()));
             }
         }
-        if self.broker.batch_bytes_max < APPEND_BYTES {
-            let found = self.broker.batch_bytes_max;
-            let cause = format!("expected at least {APPEND_BYTES}, found {found}");
-            faults.push(("broker.batch_bytes_max", cause));
+        for (key, found) in [
+            ("broker.batch_bytes_max", self.broker.batch_bytes_max),
+            ("kafka.batch_bytes_max", self.kafka.batch_bytes_max),
+        ] {
+            if found < APPEND_BYTES {
+                faults.push((key, format!("expected at least {APPEND_BYTES}, found {found}")));
+            }
         }
         if self.data.dir.as_os_str().is_empty() {
             faults.push(("data.dir", "expected a folder, found no text".to_owned()));

@@ -4,6 +4,7 @@
 
 mod batch;
 pub(crate) mod codec;
+pub mod kafka;
 pub mod memory;
 mod positions;
 pub mod sqlite;

@@ -14,10 +14,9 @@ use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::adapters::tls::client_config;
 use crate::model::Timestamp;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::notify::{Mail, MailError, Mailer};
@@ -216,30 +215,18 @@ fn helo(options: &SmtpOptions) -> Result<ClientId, SmtpOptionsError> {
 /// The same trust twice: for TLS from the first byte, and as the library wants it for STARTTLS.
 fn tls(options: &SmtpOptions) -> Result<(rustls::ClientConfig, TlsParameters), SmtpOptionsError> {
     let failed = |error: &dyn std::fmt::Display| SmtpOptionsError::Tls(error.to_string());
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let mut starttls = TlsParameters::builder(options.url.host.clone());
-    if let Some(path) = &options.root_ca_file {
-        let refused =
-            |reason: String| SmtpOptionsError::RootCa { path: path.display().to_string(), reason };
+    let path = options.root_ca_file.as_deref();
+    let refused = |reason: String| SmtpOptionsError::RootCa {
+        path: path.map(|path| path.display().to_string()).unwrap_or_default(),
+        reason,
+    };
+    let tls = client_config(path).map_err(refused)?;
+    if let Some(path) = path {
         let pem = fs::read(path).map_err(|error| refused(error.to_string()))?;
-        let mut count = 0;
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| refused(error.to_string()))?;
-            roots.add(certificate).map_err(|error| refused(error.to_string()))?;
-            count += 1;
-        }
-        if count == 0 {
-            return Err(refused("no certificate".to_owned()));
-        }
         let certificate =
             Certificate::from_pem(&pem).map_err(|error| refused(error.to_string()))?;
         starttls = starttls.add_root_certificate(certificate);
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(&error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     Ok((tls, starttls.build_rustls().map_err(|error| failed(&error))?))
 }

@@ -1,11 +1,9 @@
 //! Accounts and sessions.
 
 use async_trait::async_trait;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::commands::role_text;
-use super::{SqliteStore, rows};
+use super::SqliteStore;
+use super::views::{self, rank, role_text};
 use crate::model::{Email, Timestamp, UserId};
 use crate::pipeline::store::StoreError;
 use crate::server::store::{Account, AccountStore, Opened, Role, Session};
@@ -19,13 +17,7 @@ impl AccountStore for SqliteStore {
                 .bind(email.folded())
                 .fetch_optional(&mut *connection)
                 .await?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some(Account {
-            user: UserId(row.try_get(0)?),
-            email: rows::parsed(&row, 1)?,
-            role: role(&row, 2)?,
-            password_hash: row.try_get(3)?,
-        }))
+        row.map(|row| views::account(&row)).transpose()
     }
 
     async fn open_session(
@@ -79,13 +71,7 @@ impl AccountStore for SqliteStore {
         .bind(self.inner.clock.now().millis())
         .fetch_optional(&mut *connection)
         .await?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some(Session {
-            user: UserId(row.try_get(0)?),
-            email: rows::parsed(&row, 1)?,
-            role: role(&row, 2)?,
-            expires: rows::time(&row, 3)?,
-        }))
+        row.map(|row| views::session(&row)).transpose()
     }
 
     async fn close_session(&self, token: [u8; 32]) -> Result<(), StoreError> {
@@ -110,7 +96,7 @@ impl AccountStore for SqliteStore {
                 .bind(email.folded())
                 .fetch_optional(&mut *tx)
                 .await?
-                .map(|row| self::role(&row, 0))
+                .map(|row| views::role(&row, 0))
                 .transpose()?
                 .is_some_and(|before| rank(role) > rank(before)),
             None => false,
@@ -157,26 +143,5 @@ impl AccountStore for SqliteStore {
     /// It is asked on the connection that writes, so it waits for the transaction under way.
     async fn generation(&self) -> Result<u64, StoreError> {
         self.foreign_version().await
-    }
-}
-
-/// Each role may do what those below it may.
-fn rank(role: Role) -> u8 {
-    match role {
-        Role::User => 0,
-        Role::Feeder => 1,
-        Role::Operator => 2,
-    }
-}
-
-fn role(row: &SqliteRow, at: usize) -> Result<Role, StoreError> {
-    match row.try_get(at)? {
-        "user" => Ok(Role::User),
-        "feeder" => Ok(Role::Feeder),
-        "operator" => Ok(Role::Operator),
-        found => Err(StoreError::Permanent(format!(
-            "a row holds no valid role: expected user, feeder or operator, found {found:?}; \
-             its file was edited or damaged: restore it from a backup"
-        ))),
     }
 }

@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::bulk::Bulk;
 use super::requests::{add_record, find_record};
+use super::views::role_text;
 use super::{SqliteStore, rows};
 use crate::failpoint;
 use crate::model::{Email, UserId, WatchSpec};
@@ -308,14 +309,5 @@ impl Work<'_> {
             .bind(user.0)
             .fetch_one(&mut *self.tx)
             .await?)
-    }
-}
-
-/// A role's word in its column.
-pub(super) fn role_text(role: Role) -> &'static str {
-    match role {
-        Role::User => "user",
-        Role::Feeder => "feeder",
-        Role::Operator => "operator",
     }
 }

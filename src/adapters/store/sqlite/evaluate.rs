@@ -4,23 +4,19 @@
 
 use std::sync::atomic::Ordering;
 
-use async_trait::async_trait;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
 use super::evaluation;
 use super::rows::{
-    STATE_COLUMNS, WATCH_COLUMNS, alert, alert_columns, currency, number, optional_price, parsed,
-    signed, state, state_columns, time, watch, watch_columns,
+    WATCH_COLUMNS, alert_columns, numbered_alert, pending_change, signed, state, state_columns,
+    symbol_state, watch, watch_columns,
 };
 use super::{FOREIGN_POLL, SqliteStore};
 use crate::adapters::store::TICKS_TOPIC;
-use crate::model::{AlertSeq, LastTick, Partition, Symbol, Watch, WatchId, WatchState};
+use crate::model::{AlertSeq, Partition, Symbol, Watch, WatchId, WatchState};
 use crate::pipeline::evaluate::{
-    ChangeId, ChangeKind, EvaluateStore, Evaluation, NumberedAlert, Owned, PendingChange,
-    SymbolState,
+    EvaluateStore, Evaluation, NumberedAlert, Owned, PendingChange, SymbolState,
 };
 use crate::pipeline::store::{Fence, Span, StoreError};
+use async_trait::async_trait;
 
 #[async_trait]
 impl EvaluateStore for SqliteStore {
@@ -145,14 +141,7 @@ impl EvaluateStore for SqliteStore {
         .bind(limit)
         .fetch_all(&mut *self.read().await?)
         .await?;
-        let numbered = |row: &SqliteRow| {
-            Ok(NumberedAlert {
-                seq: AlertSeq(number(row, 0)?),
-                accepted: time(row, 1)?,
-                alert: alert(row, 2)?,
-            })
-        };
-        rows.iter().map(numbered).collect()
+        rows.iter().map(numbered_alert).collect()
     }
 }
 
@@ -164,32 +153,4 @@ impl SqliteStore {
             .await?;
         Ok(found)
     }
-}
-
-fn symbol_state(row: &SqliteRow) -> Result<SymbolState, StoreError> {
-    let last = match optional_price(row, 2)? {
-        None => None,
-        Some(price) => Some(LastTick { time: time(row, 1)?, price }),
-    };
-    Ok(SymbolState {
-        symbol: parsed(row, 0)?,
-        last,
-        currency: currency(row, 3)?,
-        prices: number(row, 4)?,
-    })
-}
-
-fn pending_change(row: &SqliteRow) -> Result<PendingChange, StoreError> {
-    const CHANGE: usize = WATCH_COLUMNS + STATE_COLUMNS;
-    let what = match row.try_get::<Option<i64>, _>(CHANGE + 2)? {
-        None => ChangeKind::Reset,
-        Some(_) => ChangeKind::Watch {
-            watch: WatchId(number(row, CHANGE + 2)?),
-            current: match row.try_get::<Option<i64>, _>(0)? {
-                None => None,
-                Some(_) => Some((watch(row, 0)?, state(row, WATCH_COLUMNS)?)),
-            },
-        },
-    };
-    Ok(PendingChange { id: ChangeId(number(row, CHANGE)?), symbol: parsed(row, CHANGE + 1)?, what })
 }

@@ -15,7 +15,6 @@ mod options;
 mod progress;
 mod queries;
 mod requests;
-mod rows;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -30,6 +29,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqlitePool};
 use tokio::sync::watch;
 
+use crate::adapters::store::{rows, views};
 use crate::model::{Partition, Symbol};
 use crate::pipeline::broker;
 use crate::pipeline::clock::Clock;

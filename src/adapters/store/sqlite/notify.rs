@@ -2,16 +2,16 @@
 
 use async_trait::async_trait;
 use serde_json::json;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{Executor, Row};
 
 use super::progress::{self, Advance};
-use super::rows::{ALERT_COLUMNS, alert, alert_columns, number, parsed, signed, time};
+use super::rows::{alert_columns, delivery, signed};
 use super::{SqliteStore, Write};
 use crate::adapters::store::ALERTS_TOPIC;
 use crate::model::{AlertSeq, Partition, Timestamp};
 use crate::pipeline::notify::{
-    Claimant, Claimed, Delivery, DeliveryId, Incoming, NotifyStore, Outcome, Owned, Settlement,
+    Claimant, Claimed, Delivery, Incoming, NotifyStore, Outcome, Owned, Settlement,
 };
 use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError};
 
@@ -208,15 +208,6 @@ async fn claimed_by(
     .bind(claimant.owner.as_str())
     .fetch_all(connection)
     .await?;
-    let delivery = |row: &SqliteRow| {
-        Ok(Delivery {
-            alert: alert(row, 0)?,
-            id: DeliveryId(number(row, ALERT_COLUMNS)?),
-            email: parsed(row, ALERT_COLUMNS + 1)?,
-            attempts: row.try_get(ALERT_COLUMNS + 2)?,
-            accepted: time(row, ALERT_COLUMNS + 3)?,
-        })
-    };
     rows.iter().map(delivery).collect()
 }
 

@@ -1,15 +1,13 @@
 //! For operators: dead letters, the backlog, and upkeep.
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 
-use super::queries::delivery_state;
-use super::rows::{self, ALERT_COLUMNS, alert_columns};
+use super::rows::{self, alert_columns};
+use super::views::{dead_delivery, dead_record, delivery_state, time};
 use super::{SqliteStore, sweep};
-use crate::model::{AlertId, Email, Offset, Partition, Timestamp, UserId};
-use crate::pipeline::store::{DeadRecord, StoreError};
+use crate::model::AlertId;
+use crate::pipeline::store::StoreError;
 use crate::server::store::{Backlog, DeadLetter, DeadLetterId, DeliveryState, OperatorStore};
 
 macro_rules! dead_deliveries {
@@ -143,49 +141,4 @@ async fn find(
         DeadLetterId::Record(_) => dead_record(&row),
     }
     .map(Some)
-}
-
-fn time(letter: &DeadLetter) -> Timestamp {
-    match letter {
-        DeadLetter::Delivery { time, .. } | DeadLetter::Record { time, .. } => *time,
-    }
-}
-
-fn dead_delivery(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
-    let at = ALERT_COLUMNS;
-    let alert = rows::alert(row, 0)?;
-    let email = match row.try_get::<Option<&str>, _>(at + 1)? {
-        Some(_) => rows::parsed(row, at + 1)?,
-        None => deleted(alert.user)?,
-    };
-    Ok(DeadLetter::Delivery {
-        id: rows::number(row, at)?,
-        alert,
-        email,
-        attempts: row.try_get(at + 2)?,
-        reason: row.try_get::<Option<String>, _>(at + 3)?.unwrap_or_default(),
-        time: rows::time(row, at + 4)?,
-    })
-}
-
-/// What stands for the address of a deleted account, which is not kept: `.invalid` is reserved
-/// (RFC 2606), so it can't be anybody's.
-fn deleted(user: UserId) -> Result<Email, StoreError> {
-    let text = format!("user-{user}@deleted.invalid");
-    text.parse().map_err(|error| StoreError::Permanent(format!("{error}")))
-}
-
-fn dead_record(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
-    Ok(DeadLetter::Record {
-        id: rows::number(row, 0)?,
-        record: DeadRecord {
-            topic: row.try_get(1)?,
-            partition: Partition(row.try_get(2)?),
-            offset: Offset(rows::number(row, 3)?),
-            reason: row.try_get(4)?,
-            key: row.try_get::<Option<Vec<u8>>, _>(5)?.map(Bytes::from),
-            value: Bytes::from(row.try_get::<Vec<u8>, _>(6)?),
-        },
-        time: rows::time(row, 7)?,
-    })
 }

@@ -1,16 +1,13 @@
 //! Reads for the server: watches with what is known of them, prices, alerts.
 
 use async_trait::async_trait;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
-use super::rows::{
-    self, ALERT_COLUMNS, STATE_COLUMNS, WATCH_COLUMNS, alert_columns, state_columns, watch_columns,
-};
+use super::rows::{self, alert_columns, state_columns, watch_columns};
+use super::views::{alert_view, last_quote, quote, view};
 use crate::model::{Symbol, UserId, WatchId};
 use crate::pipeline::store::StoreError;
-use crate::server::store::{AlertView, DeliveryState, QueryStore, Quote, WatchRef, WatchView};
+use crate::server::store::{AlertView, QueryStore, Quote, WatchRef, WatchView};
 
 #[async_trait]
 impl QueryStore for SqliteStore {
@@ -109,53 +106,6 @@ impl QueryStore for SqliteStore {
         .bind(limit)
         .fetch_all(&mut *connection)
         .await?;
-        found
-            .iter()
-            .map(|row| {
-                Ok(AlertView {
-                    cursor: rows::number(row, ALERT_COLUMNS)?,
-                    alert: rows::alert(row, 0)?,
-                    delivery: delivery_state(row, ALERT_COLUMNS + 1)?,
-                })
-            })
-            .collect()
-    }
-}
-
-fn view(row: &SqliteRow) -> Result<WatchView, StoreError> {
-    let watch = rows::watch(row, 0)?;
-    let state = rows::state(row, WATCH_COLUMNS)?.carried_to(&watch);
-    let last = last_quote(row, WATCH_COLUMNS + STATE_COLUMNS, watch.spec.symbol())?;
-    Ok(WatchView { watch, state, last })
-}
-
-/// The columns time, price, currency of a symbol's last tick, if there is one.
-fn last_quote(row: &SqliteRow, at: usize, symbol: Symbol) -> Result<Option<Quote>, StoreError> {
-    match row.try_get::<Option<i64>, _>(at)? {
-        None => Ok(None),
-        Some(_) => quote(row, at, symbol).map(Some),
-    }
-}
-
-fn quote(row: &SqliteRow, at: usize, symbol: Symbol) -> Result<Quote, StoreError> {
-    Ok(Quote {
-        symbol,
-        time: rows::time(row, at)?,
-        price: rows::price(row, at + 1)?,
-        currency: rows::currency(row, at + 2)?,
-    })
-}
-
-/// The state of a delivery, which is missing until the notifier has met its alert in the log.
-pub(super) fn delivery_state(row: &SqliteRow, at: usize) -> Result<DeliveryState, StoreError> {
-    match row.try_get::<Option<&str>, _>(at)? {
-        None | Some("pending" | "claimed") => Ok(DeliveryState::Pending),
-        Some("delivered") => Ok(DeliveryState::Delivered),
-        Some("dead") => Ok(DeliveryState::Dead),
-        Some("cancelled") => Ok(DeliveryState::Cancelled),
-        Some(found) => Err(StoreError::Permanent(format!(
-            "a row holds no valid state of a delivery, found {found:?}; its file was edited or \
-             damaged: restore it from a backup"
-        ))),
+        found.iter().map(alert_view).collect()
     }
 }

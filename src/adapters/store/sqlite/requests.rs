@@ -1,8 +1,8 @@
 //! Records of requests: what makes a repetition of one get the first answer again.
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
+use super::views;
 use crate::pipeline::store::StoreError;
 use crate::server::store::{Recorded, Reply, Request, RequestKey};
 
@@ -16,16 +16,7 @@ pub(super) async fn find_record(
         .bind(&key.id)
         .fetch_optional(connection)
         .await?;
-    let Some(row) = found else { return Ok(None) };
-    let fingerprint = row.try_get::<&[u8], _>(0)?.try_into();
-    let reply = serde_json::from_str(row.try_get(1)?);
-    match (fingerprint, reply) {
-        (Ok(fingerprint), Ok(reply)) => Ok(Some(Recorded { fingerprint, reply })),
-        _ => Err(StoreError::Permanent(format!(
-            "the record of request {} is damaged: restore the store's file from a backup",
-            key.id
-        ))),
-    }
+    found.map(|row| views::recorded(&row, key)).transpose()
 }
 
 /// Records what a request was answered.

@@ -1,0 +1,75 @@
+//! Committing groups' offsets to Kafka, for its own tools: late, together, and never in the way.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Shared;
+use super::wire::Offsets;
+use crate::adapters::broker::lock;
+use crate::model::{Offset, Partition};
+
+/// What is yet to be committed; of one partition's offsets the last counts.
+#[derive(Default)]
+pub(super) struct Committer {
+    pending: Mutex<BTreeMap<String, Offsets>>,
+    wake: Notify,
+}
+
+impl Committer {
+    /// Notes an offset.
+    pub(super) fn note(&self, group: &str, topic: &str, partition: Partition, offset: Offset) {
+        let mut pending = lock(&self.pending);
+        let key = (topic.to_owned(), partition.0);
+        match pending.get_mut(group) {
+            Some(offsets) => drop(offsets.insert(key, offset)),
+            None => drop(pending.insert(group.to_owned(), Offsets::from([(key, offset)]))),
+        }
+        drop(pending);
+        self.wake.notify_one();
+    }
+
+    /// Commits what is noted, again and again.
+    pub(super) async fn run(self: Arc<Self>, shared: Arc<Shared>) {
+        let interval = Duration::from_millis(shared.options.commit_interval_ms);
+        let mut failures = 0;
+        loop {
+            self.wake.notified().await;
+            if self.flush(&shared, failures == 0).await {
+                failures = 0;
+            } else {
+                failures += 1;
+                self.wake.notify_one();
+                shared.back_off(failures).await;
+            }
+            shared.clock.sleep(interval).await;
+        }
+    }
+
+    /// Commits what is noted. What fails is noted again, unless there is a later offset by then.
+    /// Returns whether all succeeded.
+    pub(super) async fn flush(&self, shared: &Shared, warn: bool) -> bool {
+        let batches = std::mem::take(&mut *lock(&self.pending));
+        let mut all = true;
+        for (group, offsets) in batches {
+            let Err(error) = shared.cluster.commit_offsets(&group, &offsets).await else {
+                continue;
+            };
+            if warn {
+                tracing::warn!("offsets of the group {group} are not committed to Kafka: {error}");
+            }
+            // What Kafka refuses for good would be refused again: the next offsets try anew.
+            if error.is_transient() {
+                all = false;
+                let mut pending = lock(&self.pending);
+                let newer = pending.entry(group).or_default();
+                for (key, offset) in offsets {
+                    newer.entry(key).or_insert(offset);
+                }
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,211 @@
+//! Opening the store on a server: connections, schema, and errors that say what to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions};
+use sqlx::{AssertSqlSafe, Connection};
+
+use super::lent::Lent;
+use super::{Failure, Inner, MysqlOptions, MysqlStore};
+use crate::adapters::store::sqlite::SqliteStoreOptions;
+use crate::pipeline::clock::Clock;
+use crate::pipeline::store::StoreError;
+
+/// How long a start waits for another process that brings the schema up to date, in seconds.
+const MIGRATION_WAIT_S: u32 = 300;
+/// A connection that was not used for this long is tested before it is.
+const TESTED_AFTER: Duration = Duration::from_secs(1);
+/// Statements kept prepared on a connection.
+const STATEMENTS_MAX: usize = 256;
+
+impl MysqlStore {
+    /// Opens the store in the database of `mysql.url`, which must exist, and brings it up to this
+    /// version's schema; of several processes that start at once, one does. `clock` is waited by;
+    /// stored times are the server's.
+    pub async fn open(
+        mysql: MysqlOptions,
+        options: SqliteStoreOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        Self::connect(mysql, options, clock, None).await
+    }
+
+    /// The same on connections to which the server's clock stands where `clock` does, for tests
+    /// that turn it by hand.
+    #[doc(hidden)]
+    pub async fn open_with_time_of(
+        mysql: MysqlOptions,
+        options: SqliteStoreOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        Self::connect(mysql, options, clock.clone(), Some(clock)).await
+    }
+
+    async fn connect(
+        mysql: MysqlOptions,
+        options: SqliteStoreOptions,
+        clock: Arc<dyn Clock>,
+        time: Option<Arc<dyn Clock>>,
+    ) -> Result<Self, StoreError> {
+        let pool = pool(&mysql, time).connect_lazy_with(connect_options(&mysql)?);
+        let mut inner = Inner { mysql, options, clock, pool, id_step: 1 };
+        let opening = Self { inner: Arc::new(inner) };
+        let prepare = || async {
+            let mut connection = opening.read().await?;
+            let step = prepare(&mut connection).await?;
+            connection.give_back();
+            Ok(step)
+        };
+        let limit = Duration::from_secs(2 * u64::from(MIGRATION_WAIT_S));
+        let id_step = opening.attempts_within(limit, |_| prepare()).await?;
+        inner = Arc::try_unwrap(opening.inner)
+            .map_err(|_| StoreError::Permanent("the store is in use already".to_owned()))?;
+        inner.id_step = id_step;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+fn connect_options(mysql: &MysqlOptions) -> Result<MySqlConnectOptions, StoreError> {
+    let expected = |found: &str| {
+        let form = "mysql://USER:PASSWORD@HOST:PORT/DATABASE";
+        StoreError::Permanent(format!("mysql.url: expected {form}, found {found}"))
+    };
+    let options: MySqlConnectOptions =
+        mysql.url.parse().map_err(|error: sqlx::Error| expected(&error.to_string()))?;
+    if options.get_database().is_none_or(str::is_empty) {
+        return Err(expected("no database"));
+    }
+    let options = options
+        .charset("utf8mb4")
+        .timezone("+00:00".to_owned())
+        .pipes_as_concat(false)
+        .statement_cache_capacity(STATEMENTS_MAX);
+    if mysql.root_ca_file.as_os_str().is_empty() {
+        return Ok(options);
+    }
+    Ok(options.ssl_ca(&mysql.root_ca_file).ssl_mode(sqlx::mysql::MySqlSslMode::VerifyIdentity))
+}
+
+fn pool(mysql: &MysqlOptions, time: Option<Arc<dyn Clock>>) -> MySqlPoolOptions {
+    let (settings, connect_time) = (session_settings(mysql), time.clone());
+    MySqlPoolOptions::new()
+        .max_connections(mysql.connections_max.max(1))
+        .acquire_timeout(Duration::from_millis(mysql.connect_timeout_ms))
+        .idle_timeout(Duration::from_secs(u64::from(mysql.idle_s.max(2)) / 2))
+        // One that is in use all the time is not tested each time; see `before_acquire`.
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            let (settings, time) = (settings.clone(), connect_time.clone());
+            async move {
+                sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut *connection).await?;
+                set_time(connection, time.as_deref()).await
+            }
+            .boxed()
+        })
+        .before_acquire(move |connection, used| {
+            let time = time.clone();
+            async move {
+                if used.idle_for > TESTED_AFTER && connection.ping().await.is_err() {
+                    return Ok(false);
+                }
+                set_time(connection, time.as_deref()).await?;
+                Ok(true)
+            }
+            .boxed()
+        })
+}
+
+/// What every connection begins with. The modes are those that MySQL 8.4 has by default and
+/// MariaDB does not.
+fn session_settings(mysql: &MysqlOptions) -> String {
+    format!(
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+         SET SESSION sql_mode = 'ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,\
+         NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
+         innodb_lock_wait_timeout = {}, wait_timeout = {}",
+        mysql.lock_wait_s.max(1),
+        mysql.idle_s.max(2)
+    )
+}
+
+/// Lets the server's clock stand, to this connection, where `time` does.
+async fn set_time(
+    connection: &mut MySqlConnection,
+    time: Option<&dyn Clock>,
+) -> Result<(), sqlx::Error> {
+    let Some(time) = time else { return Ok(()) };
+    // A tenth of a millisecond more: the server takes it through a binary fraction.
+    let millis = time.now().millis();
+    let set = format!("SET SESSION timestamp = {}.{:03}1", millis / 1_000, millis % 1_000);
+    sqlx::raw_sql(AssertSqlSafe(set)).execute(connection).await?;
+    Ok(())
+}
+
+/// Makes the database ready for use; returns the distance of two ids given out by a statement.
+async fn prepare(connection: &mut Lent) -> Result<i64, Failure> {
+    // Not sqlx's own lock, which waits without an end.
+    let locked: Option<i64> =
+        sqlx::query_scalar("SELECT GET_LOCK(CONCAT('tripline.', SHA1(DATABASE())), ?)")
+            .bind(MIGRATION_WAIT_S)
+            .fetch_one(&mut **connection)
+            .await?;
+    if locked != Some(1) {
+        return Err(Failure::Again("another process is bringing the schema up to date".to_owned()));
+    }
+    let migrated = migrate(connection).await;
+    sqlx::query("DO RELEASE_LOCK(CONCAT('tripline.', SHA1(DATABASE())))")
+        .execute(&mut **connection)
+        .await?;
+    migrated?;
+    let step: i64 = sqlx::query_scalar("SELECT CAST(@@auto_increment_increment AS SIGNED)")
+        .fetch_one(&mut **connection)
+        .await?;
+    Ok(step)
+}
+
+/// Brings the schema up to date. What a newer version has added is left alone: it was added so
+/// that this version can go on beside it.
+async fn migrate(connection: &mut MySqlConnection) -> Result<(), Failure> {
+    let migrator =
+        Migrator { ignore_missing: true, locking: false, ..sqlx::migrate!("migrations/mysql") };
+    let mut done = migrator.run_direct(None, connection, false).await;
+    if let Err(MigrateError::Dirty(version)) = done {
+        // It was interrupted, and is written so that it can be repeated.
+        sqlx::query("DELETE FROM _sqlx_migrations WHERE version = ? AND success = FALSE")
+            .bind(version)
+            .execute(&mut *connection)
+            .await?;
+        done = migrator.run_direct(None, connection, false).await;
+    }
+    match done {
+        Ok(()) => {}
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+            return Err(error.into());
+        }
+        Err(MigrateError::VersionMismatch(version)) => {
+            return Err(Failure::Final(StoreError::Permanent(format!(
+                "migration {version} of the database is not the one of this version of tripline; \
+                 run the version that wrote it"
+            ))));
+        }
+        Err(error) => return Err(Failure::Final(StoreError::Permanent(error.to_string()))),
+    }
+    let known = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let contracted: Option<i64> = sqlx::query_scalar(
+        "SELECT MIN(version) FROM _sqlx_migrations \
+         WHERE version > ? AND description LIKE 'contract%'",
+    )
+    .bind(known)
+    .fetch_one(connection)
+    .await?;
+    match contracted {
+        None => Ok(()),
+        Some(version) => Err(Failure::Final(StoreError::Permanent(format!(
+            "the database was made for newer versions of tripline only (migration {version}); \
+             run one of those, or restore a backup from before it"
+        )))),
+    }
+}
