@@ -46,11 +46,11 @@ impl Pipe {
         let settings = support::settings(folder);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (store, log) = (folder.join("store.db"), folder.join("log.db"));
-        let store = SqliteStore::open(&store, 1, settings.store.clone(), clock.clone());
+        let store = SqliteStore::open(&store, settings.store.clone(), clock.clone());
         let store = store.await.unwrap();
         let log = SqliteLog::open(&log, settings.broker, clock.clone());
         let broker = Arc::new(log.await.unwrap());
-        create_topics(broker.as_ref(), 1).await.unwrap();
+        create_topics(broker.as_ref(), &store, 1).await.unwrap();
         let watches: Vec<_> = (1..=WATCHES)
             .map(|id| {
                 let email = format!("user{}@example.com", id / 100);

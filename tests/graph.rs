@@ -112,12 +112,12 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let file = DataDir::store_file(dir.path());
         let options = SqliteStoreOptions::default();
-        let store = SqliteStore::open(&file, 1, options, Arc::new(SystemClock)).await.unwrap();
+        let store = SqliteStore::open(&file, options, Arc::new(SystemClock)).await.unwrap();
+        let broker = Arc::new(MemoryBroker::new(broker));
+        create_topics(&*broker, &store, 1).await.unwrap();
         let ann: Email = "ann@example.com".parse().unwrap();
         let watches: Vec<_> = watches.iter().map(|spec| (ann.clone(), *spec)).collect();
         store.import([1; 32], &watches).await.unwrap();
-        let broker = Arc::new(MemoryBroker::new(broker));
-        create_topics(&*broker, 1).await.unwrap();
         Self { dir, store, broker }
     }
 
@@ -146,8 +146,7 @@ impl World {
             pages: None,
             owner: settings.graph.roles.to_string(),
         };
-        let mut server = settings.server.clone();
-        server.tail.partitions = 1;
+        let server = settings.server.clone();
         let options = GraphOptions {
             roles: settings.graph.roles.clone(),
             topics: settings.topics.clone(),

@@ -166,7 +166,7 @@ impl Where {
             ));
         }
         let clock = Arc::new(SystemClock);
-        SqliteStore::open(&file, settings.topics.partitions, settings.store, clock)
+        SqliteStore::open(&file, settings.store, clock)
             .await
             .map_err(|error| Failure::failed(error.to_string()))
     }

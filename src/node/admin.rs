@@ -11,7 +11,7 @@ use crate::model::Partition;
 use crate::pipeline::broker::{Broker, BrokerError};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
-use crate::pipeline::store::StoreError;
+use crate::pipeline::store::{StoreError, TopicStore};
 use crate::server::store::OperatorStore;
 
 /// How often the admin node does what.
@@ -42,16 +42,29 @@ pub struct Admin {
     pub options: AdminOptions,
 }
 
-/// Creates both topics if they are missing, and refuses ones of another size.
-pub async fn create_topics(broker: &dyn Broker, partitions: u32) -> Result<(), StoreError> {
+/// Creates both topics if they are missing and makes them known to the store; refuses ones of
+/// another size. One that was replaced is left to its consumers to refuse, so that whatever does
+/// not read it goes on.
+pub async fn create_topics(
+    broker: &dyn Broker,
+    store: &dyn TopicStore,
+    partitions: u32,
+) -> Result<(), StoreError> {
     for topic in [TICKS_TOPIC, ALERTS_TOPIC] {
         let found = broker.create_topic(topic, partitions).await.map_err(|error| match error {
             BrokerError::Transient(reason) => StoreError::Transient(reason),
             other => StoreError::Permanent(other.to_string()),
         })?;
-        if found != partitions {
-            let topic = topic.to_owned();
-            return Err(StoreError::Partitions { topic, expected: partitions, found });
+        match store.adopt_topic(topic, found).await {
+            Err(StoreError::Replaced { .. }) => {}
+            other => other?,
+        }
+        if found.partitions != partitions {
+            return Err(StoreError::Permanent(format!(
+                "topics.partitions is {partitions}, but the log has {found} partitions of \
+                 {topic}: set it back to {found}",
+                found = found.partitions
+            )));
         }
     }
     Ok(())

@@ -128,8 +128,7 @@ impl Embedded {
         let partitions = settings.topics.partitions;
         let store_file = DataDir::store_file(path);
         let log_file = path.join("log.db");
-        let store =
-            SqliteStore::open(&store_file, partitions, settings.store.clone(), clock.clone());
+        let store = SqliteStore::open(&store_file, settings.store.clone(), clock.clone());
         let log = SqliteLog::open(&log_file, settings.broker.clone(), clock.clone());
         let secret_file = path.join("secret.key");
         let secret = tokio::task::spawn_blocking(move || SecretKey::load_or_create(&secret_file));
@@ -137,6 +136,8 @@ impl Embedded {
         let (store, log) = (store?, Arc::new(log?));
         // The task only panics if the function does.
         let secret = secret.map_err(|error| StoreError::Permanent(error.to_string()))??;
+        // Before anything is imported: the store must know of the partitions.
+        create_topics(log.as_ref(), &store, partitions).await.map_err(StartError::from)?;
         // Whoever claimed deliveries before is dead: this process alone has the folder.
         store.release_claims().await?;
         if let Some(Import { content, watches }) = import {
@@ -177,7 +178,6 @@ impl Embedded {
 /// that retention spares what it has not read. At 0, because only a consumer knows its position.
 async fn know_group(log: &SqliteLog, settings: &Settings) -> Result<(), EmbedError> {
     let (topics, roles) = (&settings.topics, &settings.graph.roles);
-    create_topics(log, topics.partitions).await.map_err(StartError::from)?;
     for (role, topic) in [(Role::Evaluator, TICKS_TOPIC), (Role::Notifier, ALERTS_TOPIC)] {
         if !roles.has(role) {
             for partition in (0..topics.partitions).map(Partition) {
@@ -192,7 +192,6 @@ async fn know_group(log: &SqliteLog, settings: &Settings) -> Result<(), EmbedErr
 fn graph_options(settings: &Settings) -> GraphOptions {
     let mut server = settings.server.clone();
     server.legacy = settings.legacy.clone();
-    server.tail.partitions = settings.topics.partitions;
     GraphOptions {
         roles: settings.graph.roles.clone(),
         topics: settings.topics.clone(),

@@ -195,7 +195,8 @@ impl Graph {
         feed: Feed,
         options: GraphOptions,
     ) -> Result<Self, StartError> {
-        create_topics(shared.broker.as_ref(), options.topics.partitions).await?;
+        let (broker, store) = (shared.broker.as_ref(), &*stores.evaluate);
+        create_topics(broker, store, options.topics.partitions).await?;
         let mut starting = Starting::new(shared, stores, options);
         // The notifier first: its sender's options may be refused, and nothing runs yet.
         starting.notifier(mailer)?;

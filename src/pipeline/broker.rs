@@ -1,7 +1,10 @@
 //! Port: a partitioned log that carries records from one node to the next.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::model::{Offset, Partition, Timestamp};
 
@@ -34,6 +37,25 @@ pub struct Placed {
     pub offset: Offset,
     /// The record.
     pub record: Record,
+}
+
+/// Tells a topic from every other, also from an earlier or later one of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TopicId(pub Uuid);
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A topic as the broker has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// Which one it is: made with it, and the same for as long as its records are kept.
+    pub id: TopicId,
 }
 
 /// The offsets that a partition holds.
@@ -69,6 +91,9 @@ pub enum BrokerError {
         /// What there is.
         bounds: Bounds,
     },
+    /// No such topic.
+    #[error("the broker has no topic {0}")]
+    UnknownTopic(String),
     /// No such topic or partition.
     #[error("the broker has no partition {partition} of the topic {topic}")]
     Unknown {
@@ -119,9 +144,12 @@ impl BrokerError {
 /// *After close:* every call returns [`BrokerError::Closed`].
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// Creates `topic` with `partitions` partitions if it is missing, and returns the number
-    /// of partitions that it has, which may be another.
-    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<u32, BrokerError>;
+    /// Creates `topic` with `partitions` partitions if it is missing, and returns it as it is,
+    /// perhaps with another number of partitions.
+    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<Topic, BrokerError>;
+
+    /// The topic as it is, or `UnknownTopic`.
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError>;
 
     /// Appends `records` to a partition, all or none, next to each other, and returns the
     /// offset of the first. Waits while earlier appends are in progress (back-pressure). An

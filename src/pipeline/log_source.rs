@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::broker::{Broker, BrokerError, Placed};
 use super::stage::{Flow, Source, StageError};
+use super::store::{StoreError, TopicStore};
 use crate::model::{Offset, Partition};
 
 /// Reads a partition from a position on, and waits at its end for more.
@@ -66,6 +67,24 @@ impl Source for LogSource {
         }
         Ok(Flow::More)
     }
+}
+
+/// Where a partition begins that nobody has owned before: the first offset that its log has.
+/// Fails if the topic is not the one that the store's positions are of.
+pub async fn earliest(
+    broker: &dyn Broker,
+    store: &dyn TopicStore,
+    topic: &str,
+    partition: Partition,
+) -> Result<Offset, StageError> {
+    let found = broker.topic(topic).await?;
+    store.adopt_topic(topic, found).await.map_err(|error| match error {
+        StoreError::Replaced { .. } => {
+            StageError::Permanent(format!("partition {partition} of {topic} stops: {error}"))
+        }
+        other => other.into(),
+    })?;
+    Ok(broker.bounds(topic, partition).await?.first)
 }
 
 /// Checks that a stored position lies within the log: outside of it, records were lost or it is

@@ -1,7 +1,9 @@
 //! What the stages' store ports share: errors, fences, dead records.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::broker::{Topic, TopicId};
 use crate::model::{Epoch, Offset, Partition};
 
 /// Why a store did not do what was asked. Nothing of a failed transaction is in effect, except
@@ -43,6 +45,20 @@ pub enum StoreError {
         /// What there is.
         found: u32,
     },
+    /// The topic is not the one that the store's positions are of.
+    #[error(
+        "the log of {topic} was lost or replaced: the store's positions are of {expected}, the \
+         broker has {found}. Bring back the log that belongs to this store, or the store that \
+         belongs to this log"
+    )]
+    Replaced {
+        /// The topic.
+        topic: String,
+        /// The one that the store knows.
+        expected: TopicId,
+        /// The one that there is.
+        found: TopicId,
+    },
     /// It will not work later either: damaged, read-only, of a newer version.
     #[error("the store failed: {0}")]
     Permanent(String),
@@ -53,6 +69,15 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Transient(_))
     }
+}
+
+/// What every process settles with the store before anything else: which topics there are.
+#[async_trait]
+pub trait TopicStore: Send + Sync + 'static {
+    /// Takes note of a topic as the broker has it, at the first call for it. Later ones compare:
+    /// `Partitions` for another number of partitions, `Replaced` for another topic of the same
+    /// name, in which the positions kept here would mean other records.
+    async fn adopt_topic(&self, topic: &str, found: Topic) -> Result<(), StoreError>;
 }
 
 /// The right to commit for a partition, until somebody else takes it over.

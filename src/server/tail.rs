@@ -19,9 +19,6 @@ use crate::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC, decode_alert, decode_ti
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TailOptions {
-    /// Partitions that a topic gets if it is missing. In the settings they are the topics'.
-    #[serde(skip)]
-    pub partitions: u32,
     /// Bytes read at a time, about.
     pub read_bytes_max: usize,
     /// Milliseconds between two attempts while the broker is not available.
@@ -30,7 +27,7 @@ pub struct TailOptions {
 
 impl Default for TailOptions {
     fn default() -> Self {
-        Self { partitions: 8, read_bytes_max: 1 << 20, retry_ms: 1_000 }
+        Self { read_bytes_max: 1 << 20, retry_ms: 1_000 }
     }
 }
 
@@ -69,8 +66,8 @@ impl Tail {
 
     async fn topic(&self, topic: &'static str, handle: &Handle) {
         let partitions = loop {
-            match self.broker.create_topic(topic, self.options.partitions).await {
-                Ok(partitions) => break partitions,
+            match self.broker.topic(topic).await {
+                Ok(found) => break found.partitions,
                 Err(BrokerError::Closed) => return handle.not_ready("the broker is closed"),
                 Err(error) => self.pause(handle, &error).await,
             }

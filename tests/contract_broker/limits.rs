@@ -87,9 +87,11 @@ pub(crate) async fn a_commit_past_the_end_frees_nothing_to_come<F: Fixture>(fixt
 
 pub(crate) async fn a_restart_keeps_everything<F: Fixture>(fixture: &F) {
     let mut expected = Vec::new();
+    let mut known = None;
     for round in 0..4 {
         let broker = fixture.open(Limits::WIDE).await;
-        assert_eq!(broker.create_topic(TOPIC, 2 + round).await, Ok(2));
+        let topic = broker.create_topic(TOPIC, 2 + round).await.unwrap();
+        assert_eq!((topic.partitions, topic.id), (2, *known.get_or_insert(topic.id)));
         let base = Offset(expected.len() as u64);
         let batch: Vec<_> = (0..3).map(|i| format!("{round} {i}")).collect();
         expected.extend(batch.clone());

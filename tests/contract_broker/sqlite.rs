@@ -138,7 +138,21 @@ async fn foreign_damaged_and_newer_files_are_refused() {
     closed_log(&path, 1).await;
     sqlx::raw_sql("PRAGMA user_version = 7").execute(&mut raw(&path).await).await.unwrap();
     let error = refused(&path).await.to_string();
-    assert!(error.contains("expected version 1") && error.contains("found 7"), "{error}");
+    assert!(error.contains("expected version 2") && error.contains("found 7"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_of_before_topics_had_ids_is_brought_up_to_date() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.db");
+    closed_log(&path, 3).await;
+    let older = "DROP TABLE topic; PRAGMA user_version = 1";
+    sqlx::raw_sql(older).execute(&mut raw(&path).await).await.unwrap();
+    let log = open(&path).await.unwrap();
+    assert_eq!(texts(&read_all(&log, P0, Offset(0), 1_000).await.unwrap()), ["0", "1", "2"]);
+    let topic = log.topic(TOPIC).await.unwrap();
+    log.close().await;
+    assert_eq!(open(&path).await.unwrap().topic(TOPIC).await, Ok(topic));
 }
 
 #[tokio::test]

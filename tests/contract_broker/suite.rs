@@ -37,6 +37,7 @@ pub(crate) async fn run<F: Fixture>() {
         an_empty_batch_returns_the_end,
         what_is_unknown_is_named,
         a_topic_is_created_once,
+        a_topic_made_anew_has_another_id,
         a_closed_broker_says_so_and_wakes_its_waiters,
         a_large_batch_is_refused if BOUNDED,
         a_full_log_refuses_and_goes_on_after_a_commit if BOUNDED,
@@ -68,7 +69,7 @@ async fn offsets_grow_by_one_and_every_reader_sees_the_same<F: Fixture>(fixture:
 
 async fn partitions_are_apart<F: Fixture>(fixture: &F) {
     let broker = fixture.with_topic(Limits::WIDE).await;
-    assert_eq!(broker.create_topic("alerts", 1).await, Ok(1));
+    assert_eq!(broker.create_topic("alerts", 1).await.unwrap().partitions, 1);
     for (topic, partition, text) in [(TOPIC, 0, "a"), (TOPIC, 1, "b"), ("alerts", 0, "c")] {
         let partition = Partition(partition);
         let appended = broker.append(topic, partition, vec![record(text)]).await;
@@ -261,13 +262,23 @@ async fn what_is_unknown_is_named<F: Fixture>(fixture: &F) {
 async fn a_topic_is_created_once<F: Fixture>(fixture: &F) {
     let broker = fixture.with_topic(Limits::WIDE).await;
     broker.append(TOPIC, P0, vec![record("a")]).await.unwrap();
+    let topic = broker.topic(TOPIC).await.unwrap();
+    assert_eq!(topic.partitions, 2);
     for partitions in [1, 2, 7] {
-        assert_eq!(broker.create_topic(TOPIC, partitions).await, Ok(2));
+        assert_eq!(broker.create_topic(TOPIC, partitions).await, Ok(topic));
     }
     assert_eq!(broker.bounds(TOPIC, P0).await.unwrap().end, Offset(1));
     let creators = (1..=4).map(|partitions| broker.create_topic("raced", partitions));
-    let counts = futures::future::try_join_all(creators).await.unwrap();
-    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+    let topics = futures::future::try_join_all(creators).await.unwrap();
+    assert!(topics.iter().all(|topic| *topic == topics[0]), "{topics:?}");
+    assert_ne!(topics[0].id, topic.id);
+}
+
+/// A log that was lost and made anew has the same names, and perhaps the same offsets.
+async fn a_topic_made_anew_has_another_id<F: Fixture>(fixture: &F) {
+    let (first, other) = (fixture.with_topic(Limits::WIDE).await, F::new());
+    let again = other.with_topic(Limits::WIDE).await;
+    assert_ne!(first.topic(TOPIC).await.unwrap().id, again.topic(TOPIC).await.unwrap().id);
 }
 
 async fn a_closed_broker_says_so_and_wakes_its_waiters<F: Fixture>(fixture: &F) {
@@ -280,6 +291,7 @@ async fn a_closed_broker_says_so_and_wakes_its_waiters<F: Fixture>(fixture: &F) 
     let closed = BrokerError::Closed;
     assert_eq!(wait.await.unwrap_err(), closed);
     assert_eq!(broker.create_topic(TOPIC, 2).await.unwrap_err(), closed);
+    assert_eq!(broker.topic(TOPIC).await.unwrap_err(), closed);
     assert_eq!(broker.append(TOPIC, P0, vec![record("b")]).await.unwrap_err(), closed);
     assert_eq!(broker.append(TOPIC, P0, vec![]).await.unwrap_err(), closed);
     assert_eq!(broker.read(TOPIC, P0, Offset(0), 1).await.unwrap_err(), closed);

@@ -41,7 +41,7 @@ pub(crate) trait Fixture: Send + Sync + Sized + 'static {
     /// A broker with one topic of two partitions.
     async fn with_topic(&self, limits: Limits) -> Arc<Self::Broker> {
         let broker = self.open(limits).await;
-        assert_eq!(broker.create_topic(TOPIC, 2).await, Ok(2));
+        assert_eq!(broker.create_topic(TOPIC, 2).await.unwrap().partitions, 2);
         broker
     }
 }

@@ -7,7 +7,7 @@ use futures::future::{BoxFuture, FutureExt};
 use tripline::adapters::clock::ManualClock;
 use tripline::adapters::store::sqlite::{SqliteStore, SqliteStoreOptions};
 use tripline::model::*;
-use tripline::pipeline::broker::partition_of;
+use tripline::pipeline::broker::{Topic, TopicId, partition_of};
 use tripline::pipeline::collect::CollectStore;
 use tripline::pipeline::evaluate::{
     Applied, ChangeKind, EvaluateStore, Evaluation, NumberedAlert, PricePoint, SymbolState,
@@ -15,7 +15,8 @@ use tripline::pipeline::evaluate::{
 use tripline::pipeline::notify::{
     Claimant, Delivery, DeliveryId, Incoming, NotifyStore, Outcome, Settlement,
 };
-use tripline::pipeline::store::{DeadRecord, Span};
+use tripline::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
+use tripline::pipeline::store::{DeadRecord, Span, TopicStore};
 use tripline::server::store::*;
 
 pub(crate) const PARTITIONS: u32 = 3;
@@ -78,13 +79,22 @@ pub(crate) async fn sqlite() -> Fixture {
             let (dir, options, clock) = (dir.clone(), options.clone(), clock.clone());
             async move {
                 let path = dir.path().join("tripline.db");
-                let store = SqliteStore::open(&path, PARTITIONS, options, clock).await.unwrap();
+                let store = SqliteStore::open(&path, options, clock).await.unwrap();
+                adopt(&store).await;
                 Arc::new(store) as Arc<dyn Ports>
             }
             .boxed()
         }
     };
     Fixture { store: open().await, clock, open: Box::new(open) }
+}
+
+/// Makes both topics known to a store.
+async fn adopt(store: &impl TopicStore) {
+    for (name, id) in [(TICKS_TOPIC, 1), (ALERTS_TOPIC, 2)] {
+        let id = TopicId(uuid::Uuid::from_u128(id));
+        store.adopt_topic(name, Topic { partitions: PARTITIONS, id }).await.unwrap();
+    }
 }
 
 pub(crate) fn email(text: &str) -> Email {
@@ -184,7 +194,7 @@ impl Fixture {
     }
 
     async fn commit(&self, partition: Partition, mut evaluation: Evaluation) {
-        let owned = EvaluateStore::own(&*self.store, partition).await.unwrap();
+        let owned = EvaluateStore::own(&*self.store, partition, Offset(0)).await.unwrap();
         for (alert, seq) in evaluation.alerts.iter_mut().zip(owned.last.0 + 1..) {
             alert.seq = AlertSeq(seq);
         }
@@ -238,7 +248,7 @@ impl Fixture {
         dead: &[DeadRecord],
         claim: u32,
     ) -> Vec<Delivery> {
-        let owned = NotifyStore::own(&*self.store, Partition(0)).await.unwrap();
+        let owned = NotifyStore::own(&*self.store, Partition(0), Offset(0)).await.unwrap();
         let span = Span { from: owned.position, to: owned.position.next() };
         let incoming: Vec<Incoming> =
             alerts.iter().map(|alert| Incoming { alert: *alert, accepted: at(0) }).collect();

@@ -32,7 +32,7 @@ pub(crate) async fn alerts_are_unique_and_numbers_may_stay_unused(f: &Fixture) {
     assert_eq!(seqs, [1, 3, 4, 5]);
     assert_eq!(found[0], numbered(1, alert(&watch, 1)));
     // The number of the alert that was not made again counts all the same.
-    assert_eq!(f.evaluate.own(ZERO).await.unwrap().last, AlertSeq(5));
+    assert_eq!(f.evaluate.own(ZERO, Offset(0)).await.unwrap().last, AlertSeq(5));
 }
 
 pub(crate) async fn a_number_taken_by_another_alert_fails_the_whole_step(f: &Fixture) {

@@ -16,7 +16,7 @@ pub(crate) fn claimant(owner: &str) -> Claimant {
 }
 
 pub(crate) async fn own(f: &Fixture) -> Fence {
-    f.notify.own(ZERO).await.unwrap().fence
+    f.notify.own(ZERO, Offset(0)).await.unwrap().fence
 }
 
 /// The times of the alerts of some deliveries, which tell them apart.
@@ -46,7 +46,7 @@ pub(crate) async fn an_alert_gets_one_delivery(f: &Fixture) {
     assert_eq!(again, []);
     assert_eq!(f.hands.deliveries().await.len(), 2);
     assert_eq!(f.hands.texts("SELECT reason FROM dead_records").await, ["expected an alert"]);
-    assert_eq!(f.notify.own(ZERO).await.unwrap().position, Offset(5));
+    assert_eq!(f.notify.own(ZERO, Offset(0)).await.unwrap().position, Offset(5));
 }
 
 pub(crate) async fn a_repeated_acceptance_claims_nothing(f: &Fixture) {
@@ -120,7 +120,7 @@ pub(crate) async fn nothing_is_claimed_after_a_deletion(f: &Fixture) {
         let watch = f.hands.watch(user, crate::fixture::spec()).await;
         let alerts = [alert(&watch, 1), alert(&watch, 2)];
         f.make(&alerts).await;
-        let owned = f.notify.own(ZERO).await.unwrap();
+        let owned = f.notify.own(ZERO, Offset(0)).await.unwrap();
         let from = owned.position.0;
         let step = span(from, from + 2);
         let ann = claimant("a");

@@ -10,15 +10,17 @@ use tempfile::TempDir;
 use tripline::adapters::clock::ManualClock;
 use tripline::adapters::store::sqlite::{SqliteStore, SqliteStoreOptions};
 use tripline::model::{
-    Alert, AlertId, AlertSeq, Condition, Partition, Policy, Price, Symbol, Timestamp, UserId,
-    Version, Watch, WatchId, WatchSpec,
+    Alert, AlertId, AlertSeq, Condition, Offset, Partition, Policy, Price, Symbol, Timestamp,
+    UserId, Version, Watch, WatchId, WatchSpec,
 };
-use tripline::pipeline::broker::partition_of;
+use tripline::pipeline::broker::{Topic, TopicId, partition_of};
 use tripline::pipeline::collect::CollectStore;
 use tripline::pipeline::evaluate::{EvaluateStore, Evaluation, NumberedAlert};
 use tripline::pipeline::notify::{Incoming, NotifyStore};
-use tripline::pipeline::store::{Fence, Span};
+use tripline::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
+use tripline::pipeline::store::{Fence, Span, TopicStore};
 use tripline::server::store::{Command, CommandStore, Reply};
+use uuid::Uuid;
 
 pub(crate) const PARTITIONS: u32 = 2;
 pub(crate) const PRICES_KEPT: u32 = 3;
@@ -39,7 +41,8 @@ pub(crate) async fn sqlite() -> Fixture {
     let path = folder.path().join("store.db");
     let clock = Arc::new(ManualClock::new(at(1_000_000)));
     let options = SqliteStoreOptions { prices_per_symbol: PRICES_KEPT, ..Default::default() };
-    let store = SqliteStore::open(&path, PARTITIONS, options, clock.clone()).await.unwrap();
+    let store = SqliteStore::open(&path, options, clock.clone()).await.unwrap();
+    adopt(&store).await;
     let store = Arc::new(store);
     Fixture {
         evaluate: store.clone(),
@@ -49,6 +52,18 @@ pub(crate) async fn sqlite() -> Fixture {
         hands: Hands { path, commands: store.clone() },
         store,
         _folder: folder,
+    }
+}
+
+/// A topic of `partitions` partitions that `id` tells from others.
+pub(crate) fn topic(partitions: u32, id: u128) -> Topic {
+    Topic { partitions, id: TopicId(Uuid::from_u128(id)) }
+}
+
+/// Makes both topics known to a store.
+pub(crate) async fn adopt(store: &impl TopicStore) {
+    for (name, id) in [(TICKS_TOPIC, 1), (ALERTS_TOPIC, 2)] {
+        store.adopt_topic(name, topic(PARTITIONS, id)).await.unwrap();
     }
 }
 
@@ -158,7 +173,6 @@ pub(crate) fn price(text: &str) -> Price {
 }
 
 pub(crate) fn span(from: u64, to: u64) -> Span {
-    use tripline::model::Offset;
     Span { from: Offset(from), to: Offset(to) }
 }
 
@@ -190,12 +204,12 @@ pub(crate) fn numbered(seq: u64, alert: Alert) -> NumberedAlert {
 impl Fixture {
     /// The evaluator's ownership of the partition 0.
     pub(crate) async fn own(&self) -> Fence {
-        self.evaluate.own(ZERO).await.unwrap().fence
+        self.evaluate.own(ZERO, Offset(0)).await.unwrap().fence
     }
 
     /// Commits some alerts as the evaluator does, from where the partition 0 stands.
     pub(crate) async fn make(&self, alerts: &[Alert]) {
-        let owned = self.evaluate.own(ZERO).await.unwrap();
+        let owned = self.evaluate.own(ZERO, Offset(0)).await.unwrap();
         let seqs = (owned.last.0 + 1)..;
         let alerts = seqs.zip(alerts).map(|(seq, alert)| numbered(seq, *alert)).collect();
         let step = Evaluation { alerts, ..Default::default() };

@@ -8,6 +8,7 @@ mod fixture;
 mod partitions;
 mod settlements;
 mod sqlite;
+mod topics;
 mod watches;
 
 /// Runs the contract against an adapter, each check on a fresh store.
@@ -15,7 +16,12 @@ macro_rules! store_contract {
     ($adapter:ident, $fixture:expr) => {
         mod $adapter {
             store_contract!(@tests $fixture;
+                topics:
+                    a_topic_is_adopted_once_and_kept,
+                    another_number_of_partitions_is_refused,
+                    a_topic_that_was_replaced_is_refused;
                 partitions:
+                    a_fresh_partition_stands_at_the_earliest_offset,
                     a_new_owner_voids_the_one_before,
                     owners_of_other_partitions_and_topics_are_left_alone,
                     a_stale_owner_commits_nothing,

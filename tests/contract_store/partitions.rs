@@ -6,15 +6,26 @@ use tripline::pipeline::store::{Fence, StoreError};
 
 use crate::fixture::{Fixture, ZERO, alert, at, numbered, price, span, spec, symbols};
 
+pub(crate) async fn a_fresh_partition_stands_at_the_earliest_offset(f: &Fixture) {
+    let owned = f.evaluate.own(ZERO, Offset(40)).await.unwrap();
+    assert_eq!(owned.position, Offset(40));
+    assert_eq!(f.notify.own(ZERO, Offset(9)).await.unwrap().position, Offset(9));
+    // From then on it stands where it was left, whatever the log still has.
+    assert_eq!(f.evaluate.own(ZERO, Offset(50)).await.unwrap().position, Offset(40));
+    let fence = f.evaluate.own(ZERO, Offset(50)).await.unwrap().fence;
+    f.evaluate.commit(fence, span(40, 41), &Evaluation::default()).await.unwrap();
+    assert_eq!(f.evaluate.own(ZERO, Offset(50)).await.unwrap().position, Offset(41));
+}
+
 pub(crate) async fn a_new_owner_voids_the_one_before(f: &Fixture) {
-    let first = f.evaluate.own(ZERO).await.unwrap();
+    let first = f.evaluate.own(ZERO, Offset(0)).await.unwrap();
     assert_eq!((first.position, first.last, first.published), Default::default());
     let watch = f.hands.watch(f.hands.user("ann").await, spec()).await;
     let alerts = vec![numbered(1, alert(&watch, 1)), numbered(2, alert(&watch, 2))];
     let step = Evaluation { alerts, published: AlertSeq(1), ..Default::default() };
     f.evaluate.commit(first.fence, span(0, 7), &step).await.unwrap();
 
-    let Owned { fence, position, last, published } = f.evaluate.own(ZERO).await.unwrap();
+    let Owned { fence, position, last, published } = f.evaluate.own(ZERO, Offset(0)).await.unwrap();
     assert!(fence.epoch > first.fence.epoch);
     assert_eq!((position, last, published), (Offset(7), AlertSeq(2), AlertSeq(1)));
     let stale = f.evaluate.commit(first.fence, span(7, 8), &Evaluation::default()).await;
@@ -25,16 +36,16 @@ pub(crate) async fn a_new_owner_voids_the_one_before(f: &Fixture) {
 
 pub(crate) async fn owners_of_other_partitions_and_topics_are_left_alone(f: &Fixture) {
     let zero = f.own().await;
-    let one = f.evaluate.own(Partition(1)).await.unwrap();
-    let notifier = f.notify.own(ZERO).await.unwrap();
+    let one = f.evaluate.own(Partition(1), Offset(0)).await.unwrap();
+    let notifier = f.notify.own(ZERO, Offset(0)).await.unwrap();
     f.evaluate.commit(zero, span(0, 5), &Evaluation::default()).await.unwrap();
     f.evaluate.commit(one.fence, span(0, 3), &Evaluation::default()).await.unwrap();
     let claimant = crate::deliveries::claimant("a");
     f.notify.accept(notifier.fence, span(0, 2), &[], &[], &claimant, 1).await.unwrap();
-    assert_eq!(f.evaluate.own(ZERO).await.unwrap().position, Offset(5));
-    assert_eq!(f.evaluate.own(Partition(1)).await.unwrap().position, Offset(3));
-    assert_eq!(f.notify.own(ZERO).await.unwrap().position, Offset(2));
-    let beyond = f.evaluate.own(Partition(2)).await.unwrap_err();
+    assert_eq!(f.evaluate.own(ZERO, Offset(0)).await.unwrap().position, Offset(5));
+    assert_eq!(f.evaluate.own(Partition(1), Offset(0)).await.unwrap().position, Offset(3));
+    assert_eq!(f.notify.own(ZERO, Offset(0)).await.unwrap().position, Offset(2));
+    let beyond = f.evaluate.own(Partition(2), Offset(0)).await.unwrap_err();
     assert!(!beyond.is_transient(), "{beyond}");
 }
 
@@ -66,7 +77,7 @@ pub(crate) async fn a_stale_owner_commits_nothing(f: &Fixture) {
     let found = f.evaluate.watches(ZERO, None, 9).await.unwrap();
     assert_eq!(found, [(watch, WatchState::default())]);
     assert_eq!(f.evaluate.changes(ZERO, 9).await.unwrap().len(), 1);
-    assert_eq!(f.evaluate.own(ZERO).await.unwrap().position, Offset(0));
+    assert_eq!(f.evaluate.own(ZERO, Offset(0)).await.unwrap().position, Offset(0));
 }
 
 pub(crate) async fn a_step_from_elsewhere_is_refused(f: &Fixture) {
@@ -103,7 +114,7 @@ pub(crate) async fn a_repeated_step_succeeds_and_does_nothing(f: &Fixture) {
     step.symbols = vec![symbol("2")];
     f.evaluate.commit(fence, span(0, 5), &step).await.unwrap();
     assert_eq!(f.evaluate.symbols(ZERO, None, 9).await.unwrap(), [symbol("1")]);
-    let owned = f.evaluate.own(ZERO).await.unwrap();
+    let owned = f.evaluate.own(ZERO, Offset(0)).await.unwrap();
     assert_eq!((owned.position, owned.last), (Offset(5), AlertSeq(1)));
     assert_eq!(f.evaluate.alerts_after(ZERO, AlertSeq(0), 9).await.unwrap().len(), 1);
     // The same step of an owner before is fenced, even though it did commit.
@@ -126,7 +137,7 @@ pub(crate) async fn a_repeated_step_that_consumed_nothing_is_known(f: &Fixture) 
     for _ in 0..2 {
         f.evaluate.commit(fence, span(0, 0), &step).await.unwrap();
     }
-    assert_eq!(f.evaluate.own(ZERO).await.unwrap().last, AlertSeq(1));
+    assert_eq!(f.evaluate.own(ZERO, Offset(0)).await.unwrap().last, AlertSeq(1));
     assert_eq!(f.evaluate.alerts_after(ZERO, AlertSeq(0), 9).await.unwrap(), step.alerts);
 }
 
@@ -136,5 +147,5 @@ pub(crate) async fn published_never_goes_back(f: &Fixture) {
         let step = Evaluation { published: AlertSeq(published), ..Default::default() };
         f.evaluate.commit(fence, span(from, from + 1), &step).await.unwrap();
     }
-    assert_eq!(f.evaluate.own(ZERO).await.unwrap().published, AlertSeq(3));
+    assert_eq!(f.evaluate.own(ZERO, Offset(0)).await.unwrap().published, AlertSeq(3));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tripline::model::Watch;
+use tripline::model::{Offset, Watch};
 use tripline::pipeline::notify::{Claimed, Delivery, Outcome, Settlement};
 
 use crate::deliveries::{LEASE_MS, claimant, own};
@@ -92,7 +92,7 @@ pub(crate) async fn a_delivered_one_is_always_recorded(f: &Fixture) {
     assert_eq!(f.hands.deliveries().await, ["delivered (attempts 1): -"]);
 
     f.make(&[crate::fixture::alert(&watch, 9)]).await;
-    let owned = f.notify.own(crate::fixture::ZERO).await.unwrap();
+    let owned = f.notify.own(crate::fixture::ZERO, Offset(0)).await.unwrap();
     let next = [crate::fixture::incoming(crate::fixture::alert(&watch, 9))];
     let step = span(owned.position.0, owned.position.0 + 1);
     let got = f.notify.accept(owned.fence, step, &next, &[], &claimant("a"), 9).await.unwrap();

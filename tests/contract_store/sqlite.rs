@@ -11,21 +11,24 @@ use tripline::adapters::clock::ManualClock;
 use tripline::adapters::store::sqlite::{SqliteStore, SqliteStoreOptions};
 use tripline::model::Offset;
 use tripline::pipeline::evaluate::{EvaluateStore, Evaluation};
-use tripline::pipeline::store::StoreError;
+use tripline::pipeline::record::TICKS_TOPIC;
+use tripline::pipeline::store::{StoreError, TopicStore};
 
 use crate::deliveries::{claimant, own};
-use crate::fixture::{PARTITIONS, ZERO, at, span};
+use crate::fixture::{PARTITIONS, ZERO, adopt, at, span, topic};
 
-async fn open(path: &Path, partitions: u32) -> Result<SqliteStore, StoreError> {
+async fn open(path: &Path) -> Result<SqliteStore, StoreError> {
     let options = SqliteStoreOptions { busy_timeout_ms: 20, ..Default::default() };
-    SqliteStore::open(path, partitions, options, Arc::new(ManualClock::new(at(0)))).await
+    SqliteStore::open(path, options, Arc::new(ManualClock::new(at(0)))).await
 }
 
 /// A store that was made and closed again.
 async fn made() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
-    open(&path, PARTITIONS).await.unwrap().close().await;
+    let store = open(&path).await.unwrap();
+    adopt(&store).await;
+    store.close().await;
     (folder, path)
 }
 
@@ -36,7 +39,7 @@ async fn run(path: &Path, sql: &str) {
 
 /// Checks that opening fails in the right way with all of `parts` in its message.
 async fn refused(path: &Path, transient: bool, parts: &[&str]) {
-    let error = open(path, PARTITIONS).await.err().unwrap();
+    let error = open(path).await.err().unwrap();
     let text = error.to_string();
     assert_eq!(error.is_transient(), transient, "{text}");
     let file = path.display().to_string();
@@ -48,29 +51,40 @@ async fn refused(path: &Path, transient: bool, parts: &[&str]) {
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
     let (_folder, path) = made().await;
-    let store = open(&path, PARTITIONS).await.unwrap();
-    let fence = store.own(ZERO).await.unwrap().fence;
+    let store = open(&path).await.unwrap();
+    let fence = store.own(ZERO, Offset(0)).await.unwrap().fence;
     let step = Evaluation::default();
     EvaluateStore::commit(&store, fence, span(0, 9), &step).await.unwrap();
     store.close().await;
-    let store = open(&path, PARTITIONS).await.unwrap();
-    assert_eq!(EvaluateStore::own(&store, ZERO).await.unwrap().position, Offset(9));
+    let store = open(&path).await.unwrap();
+    assert_eq!(EvaluateStore::own(&store, ZERO, Offset(0)).await.unwrap().position, Offset(9));
+}
+
+/// As a store of before topics had ids has it.
+#[tokio::test]
+async fn a_topic_without_an_id_gets_the_one_that_is_found() {
+    let (_folder, path) = made().await;
+    run(&path, "UPDATE topics SET id = NULL").await;
+    let store = open(&path).await.unwrap();
+    store.adopt_topic(TICKS_TOPIC, topic(PARTITIONS, 5)).await.unwrap();
+    let refused = store.adopt_topic(TICKS_TOPIC, topic(PARTITIONS, 6)).await;
+    assert!(matches!(refused, Err(StoreError::Replaced { .. })), "{refused:?}");
 }
 
 #[tokio::test]
-async fn another_partition_count_is_refused() {
-    let (_folder, path) = made().await;
-    let error = open(&path, 6).await.err().unwrap();
-    let topic = "to-alert-system".to_owned();
-    assert_eq!(error, StoreError::Partitions { topic, expected: PARTITIONS, found: 6 });
+async fn a_new_store_says_that_it_knows_no_partitions_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("store.db")).await.unwrap();
+    let error = EvaluateStore::own(&store, ZERO, Offset(0)).await.unwrap_err();
+    assert!(error.to_string().contains("start `tripline serve` on it once"), "{error}");
 }
 
 #[tokio::test]
 async fn the_files_are_for_their_owner_alone() {
     let (_folder, path) = made().await;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let store = open(&path, PARTITIONS).await.unwrap();
-    EvaluateStore::own(&store, ZERO).await.unwrap();
+    let store = open(&path).await.unwrap();
+    EvaluateStore::own(&store, ZERO, Offset(0)).await.unwrap();
     for name in ["store.db", "store.db-wal", "store.db-shm"] {
         let mode = std::fs::metadata(path.with_file_name(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");

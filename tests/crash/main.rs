@@ -109,7 +109,7 @@ async fn run(plan: Plan) {
     let arguments = ["--market", "none", "--set", &partitions].map(str::to_owned).into();
     let (server, answered) = (watch::Sender::new(Vec::new()), watch::Sender::new(0));
     let world = World { folder, arguments, server, answered, done: CancellationToken::new() };
-    world.create_feeder(plan.partitions).await;
+    world.create_feeder().await;
 
     let ticks = ticks(plan.seed, plan.batches);
     let feeder = async {
@@ -157,11 +157,11 @@ async fn run(plan: Plan) {
 
 impl World {
     /// The first feeder comes from the host, not over the API.
-    async fn create_feeder(&self, partitions: u32) {
+    async fn create_feeder(&self) {
         drop(DataDir::open(&self.folder).unwrap());
         let file = DataDir::store_file(&self.folder);
         let options = SqliteStoreOptions::default();
-        let store = SqliteStore::open(&file, partitions, options, Arc::new(SystemClock)).await;
+        let store = SqliteStore::open(&file, options, Arc::new(SystemClock)).await;
         let (store, email) = (store.unwrap(), "feeder@example.com".parse().unwrap());
         let hash = hash_password(caller::PASSWORD).unwrap();
         store.put_account(&email, Some(Role::Feeder), Some(&hash)).await.unwrap();

@@ -16,12 +16,10 @@ use tripline::adapters::clock::{ManualClock, SeededRandom};
 use tripline::adapters::store::sqlite::{SqliteStore, SqliteStoreOptions};
 use tripline::health::Health;
 use tripline::metrics::Metrics;
-use tripline::node::{Share, evaluate};
+use tripline::node::{Share, create_topics, evaluate};
 use tripline::pipeline::Backoff;
-use tripline::pipeline::broker::Broker;
 use tripline::pipeline::collect::{DoorOptions, LogDoor};
 use tripline::pipeline::evaluate::{EvaluateOptions, EvaluatorPorts};
-use tripline::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
 use tripline::proto::usermanagement as um;
 use tripline::proto::usermanagement::user_service_client::UserServiceClient;
 use tripline::proto::v1;
@@ -68,16 +66,15 @@ impl World {
     pub(crate) async fn store(&self) -> SqliteStore {
         let path = self.dir.path().join("tripline.db");
         let (options, clock) = (SqliteStoreOptions::default(), self.clock.clone());
-        SqliteStore::open(&path, PARTITIONS, options, clock).await.unwrap()
+        let store = SqliteStore::open(&path, options, clock).await.unwrap();
+        create_topics(&*self.broker, &store, PARTITIONS).await.unwrap();
+        store
     }
 
     pub(crate) async fn ports(&self, store: &SqliteStore) -> Ports {
         let store = Arc::new(store.clone());
         let (clock, metrics) = (self.clock.clone(), Metrics::new("test"));
         let options = DoorOptions { ahead_s_max: 60 };
-        for topic in [TICKS_TOPIC, ALERTS_TOPIC] {
-            self.broker.create_topic(topic, PARTITIONS).await.unwrap();
-        }
         Ports {
             commands: store.clone(),
             accounts: store.clone(),
@@ -198,7 +195,6 @@ pub(crate) fn options() -> ServerOptions {
     let mut options = ServerOptions::default();
     options.grpc.listen.set_port(0);
     options.http.listen.set_port(0);
-    options.tail.partitions = PARTITIONS;
     options
 }
 

@@ -8,12 +8,13 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::batch::{Batch, Batches, Page};
 use super::positions::Positions;
-use super::{check_partitions, check_size, codec, lock};
+use super::{check_partitions, check_size, codec, count, lock};
 use crate::model::{Offset, Partition};
-use crate::pipeline::broker::{Bounds, Broker, BrokerError, Placed, Record};
+use crate::pipeline::broker::{Bounds, Broker, BrokerError, Placed, Record, Topic, TopicId};
 
 /// How much a [`MemoryBroker`] holds.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -42,14 +43,22 @@ pub struct MemoryBroker {
 
 #[derive(Debug, Default)]
 struct State {
-    topics: BTreeMap<String, Topic>,
+    topics: BTreeMap<String, Logs>,
     used: u64,
 }
 
+/// A topic.
 #[derive(Debug)]
-struct Topic {
+struct Logs {
+    id: TopicId,
     partitions: Vec<Log>,
     positions: Positions,
+}
+
+impl Logs {
+    fn topic(&self) -> Topic {
+        Topic { partitions: count(&self.partitions), id: self.id }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -114,15 +123,23 @@ impl MemoryBroker {
 
 #[async_trait]
 impl Broker for MemoryBroker {
-    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<u32, BrokerError> {
+    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<Topic, BrokerError> {
         self.check_open()?;
         check_partitions(topic, partitions)?;
         let mut state = lock(&self.state);
-        let topic = state.topics.entry(topic.to_owned()).or_insert_with(|| Topic {
+        let logs = state.topics.entry(topic.to_owned()).or_insert_with(|| Logs {
+            id: TopicId(Uuid::new_v4()),
             partitions: (0..partitions).map(|_| Log::default()).collect(),
             positions: Positions::new(partitions as usize),
         });
-        Ok(u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX))
+        Ok(logs.topic())
+    }
+
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        self.check_open()?;
+        let state = lock(&self.state);
+        let unknown = || BrokerError::UnknownTopic(topic.to_owned());
+        state.topics.get(topic).map(Logs::topic).ok_or_else(unknown)
     }
 
     async fn append(

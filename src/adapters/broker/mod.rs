@@ -26,6 +26,11 @@ fn check_partitions(topic: &str, partitions: u32) -> Result<(), BrokerError> {
     )))
 }
 
+/// How many partitions a topic has.
+fn count<T>(partitions: &[T]) -> u32 {
+    u32::try_from(partitions.len()).unwrap_or(u32::MAX)
+}
+
 /// The counted size of a batch, if it is within `limit`.
 fn check_size(records: &[Record], limit: usize) -> Result<usize, BrokerError> {
     let size = records.iter().map(Record::size).sum();

@@ -6,7 +6,7 @@ use crate::model::{
     Alert, AlertSeq, Currency, LastTick, Offset, Partition, Price, Symbol, Timestamp, Version,
     Watch, WatchId, WatchState,
 };
-use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError};
+use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError, TopicStore};
 
 /// A partition that was just taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,10 +125,11 @@ pub struct Evaluation {
 
 /// The evaluator's transactions.
 #[async_trait]
-pub trait EvaluateStore: Send + Sync + 'static {
+pub trait EvaluateStore: TopicStore {
     /// Takes a partition of the ticks' topic over: raises its epoch, which voids every earlier
-    /// [`Fence`]. A partition never owned before stands at offset 0.
-    async fn own(&self, partition: Partition) -> Result<Owned, StoreError>;
+    /// [`Fence`]. A partition never owned before stands at `earliest`, the first offset that the
+    /// log still has.
+    async fn own(&self, partition: Partition, earliest: Offset) -> Result<Owned, StoreError>;
 
     /// A page of the partition's symbols, by symbol, after `after`.
     async fn symbols(

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::model::{Alert, Email, Offset, Partition, Timestamp};
-use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError};
+use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError, TopicStore};
 
 /// The identity of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,10 +98,10 @@ pub struct Owned {
 
 /// The notifier's transactions.
 #[async_trait]
-pub trait NotifyStore: Send + Sync + 'static {
+pub trait NotifyStore: TopicStore {
     /// Takes a partition of the alerts' topic over, as in
     /// [`EvaluateStore::own`](crate::pipeline::evaluate::EvaluateStore::own).
-    async fn own(&self, partition: Partition) -> Result<Owned, StoreError>;
+    async fn own(&self, partition: Partition, earliest: Offset) -> Result<Owned, StoreError>;
 
     /// Makes a delivery of each alert that has none yet, and commits the position. An alert
     /// that the store does not have is dropped (only committed ones are published); one whose

@@ -21,10 +21,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{check_partitions, check_size, lock};
+use super::{check_partitions, check_size, count, lock};
 use crate::metrics::Metrics;
 use crate::model::{Offset, Partition};
-use crate::pipeline::broker::{Bounds, Broker, BrokerError, Placed, Record};
+use crate::pipeline::broker::{Bounds, Broker, BrokerError, Placed, Record, Topic, TopicId};
 use crate::pipeline::clock::{Clock, Random};
 use committer::Committer;
 use link::Link;
@@ -137,7 +137,7 @@ impl KafkaBroker {
         }
         let unknown = || BrokerError::Unknown { topic: topic.to_owned(), partition };
         let found = self.shared.cluster.topic(topic).await?.ok_or_else(unknown)?;
-        let partitions = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
+        let partitions = view(&found).partitions;
         lock(&self.topics).insert(topic.to_owned(), partitions);
         if known(&partitions) { Ok(()) } else { Err(unknown()) }
     }
@@ -161,8 +161,8 @@ impl KafkaBroker {
             .clone()
     }
 
-    /// Waits until every partition of a topic has a leader, and returns how many there are.
-    async fn await_leaders(&self, topic: &str) -> Result<u32, BrokerError> {
+    /// Waits until every partition of a topic has a leader.
+    async fn await_leaders(&self, topic: &str) -> Result<Topic, BrokerError> {
         let limit = self.shared.options.request_timeout();
         let started = Instant::now();
         let mut attempt = 0;
@@ -172,9 +172,9 @@ impl KafkaBroker {
                 !found.partitions.is_empty() && found.partitions.iter().all(|p| p.leader.is_some())
             };
             if let Some(found) = found.filter(led) {
-                let partitions = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
-                lock(&self.topics).insert(topic.to_owned(), partitions);
-                return Ok(partitions);
+                let found = view(&found);
+                lock(&self.topics).insert(topic.to_owned(), found.partitions);
+                return Ok(found);
             }
             if started.elapsed() > limit {
                 return Err(BrokerError::Transient(format!(
@@ -193,6 +193,10 @@ impl Drop for KafkaBroker {
     }
 }
 
+fn view(found: &wire::TopicView) -> Topic {
+    Topic { partitions: count(&found.partitions), id: TopicId(found.id) }
+}
+
 /// The configs that a topic is created with.
 fn configs(topic: &TopicConfig) -> Vec<(&'static str, String)> {
     let retention = topic.retention_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string());
@@ -207,7 +211,7 @@ fn configs(topic: &TopicConfig) -> Vec<(&'static str, String)> {
 
 #[async_trait]
 impl Broker for KafkaBroker {
-    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<u32, BrokerError> {
+    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<Topic, BrokerError> {
         self.open(async {
             check_partitions(topic, partitions)?;
             let config = &self.shared.options.topic;
@@ -217,6 +221,14 @@ impl Broker for KafkaBroker {
                 cluster.create_topic(topic, partitions, copies, &configs(config)).await?;
             }
             self.await_leaders(topic).await
+        })
+        .await
+    }
+
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        self.open(async {
+            let unknown = || BrokerError::UnknownTopic(topic.to_owned());
+            self.shared.cluster.topic(topic).await?.map(|found| view(&found)).ok_or_else(unknown)
         })
         .await
     }

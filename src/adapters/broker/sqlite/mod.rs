@@ -28,7 +28,7 @@ use writer::{Append, Request, Writer};
 
 use super::{check_partitions, check_size, codec, lock};
 use crate::model::{Offset, Partition};
-use crate::pipeline::broker::{Bounds, Broker, BrokerError, Placed, Record};
+use crate::pipeline::broker::{Bounds, Broker, BrokerError, Placed, Record, Topic};
 use crate::pipeline::clock::Clock;
 
 /// A log in a file.
@@ -117,10 +117,16 @@ impl SqliteLog {
 
 #[async_trait]
 impl Broker for SqliteLog {
-    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<u32, BrokerError> {
+    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<Topic, BrokerError> {
         check_partitions(topic, partitions)?;
         let topic = topic.to_owned();
         self.request(|reply| Request::Create { topic, partitions, reply }).await
+    }
+
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        self.shared.check_open()?;
+        let unknown = || BrokerError::UnknownTopic(topic.to_owned());
+        Ok(self.shared.topic(topic).ok_or_else(unknown)?.found())
     }
 
     async fn append(

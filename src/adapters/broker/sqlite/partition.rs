@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::SqliteLogOptions;
 use super::schema::{self, StoredPartition};
 use crate::adapters::broker::batch::{Batch, Batches};
-use crate::adapters::broker::lock;
 use crate::adapters::broker::positions::Positions;
+use crate::adapters::broker::{count, lock};
 use crate::model::{Offset, Partition};
-use crate::pipeline::broker::{Bounds, BrokerError};
+use crate::pipeline::broker::{self, Bounds, BrokerError, TopicId};
 use crate::pipeline::clock::Clock;
 
 /// The log in memory.
@@ -33,6 +33,7 @@ pub(super) struct Shared {
 
 /// A topic.
 pub(super) struct Topic {
+    id: TopicId,
     pub(super) partitions: Vec<Arc<Part>>,
     pub(super) positions: Mutex<Positions>,
     /// Whether the positions differ from the saved ones.
@@ -40,6 +41,11 @@ pub(super) struct Topic {
 }
 
 impl Topic {
+    /// The topic as callers see it.
+    pub(super) fn found(&self) -> broker::Topic {
+        broker::Topic { partitions: count(&self.partitions), id: self.id }
+    }
+
     /// Bytes of records that it holds.
     pub(super) fn bytes(&self) -> u64 {
         let held = |extent: Extent| extent.bytes_total.saturating_sub(extent.bytes_dropped);
@@ -117,7 +123,7 @@ impl Shared {
         &self,
         connection: &mut SqliteConnection,
     ) -> Result<(), sqlx::Error> {
-        let mut missing: HashMap<String, Vec<Arc<Part>>> = HashMap::new();
+        let mut missing: HashMap<String, (TopicId, Vec<Arc<Part>>)> = HashMap::new();
         let mut used = 0;
         for stored in schema::partitions(connection).await? {
             used += stored.extent.bytes_total.saturating_sub(stored.extent.bytes_dropped);
@@ -125,16 +131,17 @@ impl Shared {
                 Ok(part) => part.adopt(stored.extent),
                 Err(_) => missing
                     .entry(stored.topic.clone())
-                    .or_default()
+                    .or_insert_with(|| (stored.topic_id, Vec::new()))
+                    .1
                     .push(Arc::new(Part::new(stored))),
             }
         }
         self.used.store(used, Ordering::Relaxed);
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        for (name, partitions) in missing {
+        for (name, (id, partitions)) in missing {
             let positions = Mutex::new(Positions::new(partitions.len()));
             let moved = AtomicBool::new(false);
-            topics.insert(name, Arc::new(Topic { partitions, positions, moved }));
+            topics.insert(name, Arc::new(Topic { id, partitions, positions, moved }));
         }
         Ok(())
     }
@@ -142,7 +149,7 @@ impl Shared {
 
 impl Part {
     fn new(stored: StoredPartition) -> Self {
-        let StoredPartition { id, topic, number, extent } = stored;
+        let StoredPartition { id, topic, number, extent, .. } = stored;
         let state = PartState { extent, tail: Batches::empty_at(extent.end) };
         Self { id, topic, number, end: watch::Sender::new(extent.end), state: Mutex::new(state) }
     }

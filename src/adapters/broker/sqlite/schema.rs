@@ -10,18 +10,22 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, Row};
+use uuid::Uuid;
 
 use super::SqliteLogOptions;
 use super::error::explain;
 use super::partition::Extent;
 use crate::model::{Offset, Partition};
-use crate::pipeline::broker::BrokerError;
+use crate::pipeline::broker::{BrokerError, TopicId};
 
-/// The newest schema: `PRAGMA user_version` of a file in use.
-const VERSION: i64 = 1;
 /// `PRAGMA application_id` of a log.
 const APPLICATION: i64 = 1_416_785_007;
-const CREATE: &str = include_str!("../../../../migrations/log/0001_log.sql");
+/// What brings a file to the next version, from an empty one on: `PRAGMA user_version` counts
+/// those that it has been through.
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../../migrations/log/0001_log.sql"),
+    include_str!("../../../../migrations/log/0002_topic.sql"),
+];
 
 /// How often to try again for the lock of a process that is about to end.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
@@ -94,7 +98,8 @@ pub(super) fn reader_pool(path: &Path, options: &SqliteLogOptions) -> SqlitePool
         .connect_lazy_with(connect_options(path, options).read_only(true).row_buffer_size(1))
 }
 
-/// Creates the tables in an empty file, and refuses files of others and of newer versions.
+/// Creates the tables in an empty file, brings an older one up to date, and refuses files of
+/// others and of newer versions.
 pub(super) async fn migrate(
     path: &Path,
     connection: &mut SqliteConnection,
@@ -106,25 +111,24 @@ pub(super) async fn migrate(
                   (SELECT count(*) FROM sqlite_schema)";
     let (version, application, tables): (i64, i64, i64) =
         sqlx::query_as(number).fetch_one(&mut *transaction).await.map_err(explain)?;
-    if tables == 0 {
-        sqlx::raw_sql(CREATE).execute(&mut *transaction).await.map_err(explain)?;
-        return transaction.commit().await.map_err(explain);
-    }
-    transaction.rollback().await.map_err(explain)?;
-    if application != APPLICATION {
+    if tables > 0 && application != APPLICATION {
         return Err(BrokerError::Permanent(format!(
             "expected a log of this program, found another database in {}",
             path.display()
         )));
     }
-    if version != VERSION {
+    let Some(due) = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)) else {
         return Err(BrokerError::Permanent(format!(
-            "expected version {VERSION} of the log's format, found {version} in {}: it was \
-             written by a newer release of this program",
+            "expected version {} of the log's format, found {version} in {}: it was written by a \
+             newer release of this program",
+            MIGRATIONS.len(),
             path.display()
         )));
+    };
+    for migration in due {
+        sqlx::raw_sql(*migration).execute(&mut *transaction).await.map_err(explain)?;
     }
-    Ok(())
+    transaction.commit().await.map_err(explain)
 }
 
 /// A partition as the file has it.
@@ -132,6 +136,7 @@ pub(super) async fn migrate(
 pub(super) struct StoredPartition {
     pub(super) id: i64,
     pub(super) topic: String,
+    pub(super) topic_id: TopicId,
     pub(super) number: Partition,
     pub(super) extent: Extent,
 }
@@ -142,8 +147,8 @@ pub(super) async fn partitions(
 ) -> Result<Vec<StoredPartition>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT p.id, p.topic, p.number, p.end, f.base, f.bytes_before, \
-                l.base + l.records, l.bytes_before + l.bytes \
-         FROM partition AS p \
+                l.base + l.records, l.bytes_before + l.bytes, t.id \
+         FROM partition AS p JOIN topic AS t ON t.name = p.topic \
          LEFT JOIN batch AS f ON f.partition = p.id AND f.base = \
              (SELECT min(base) FROM batch WHERE partition = p.id) \
          LEFT JOIN batch AS l ON l.partition = p.id AND l.base = \
@@ -160,6 +165,7 @@ pub(super) async fn partitions(
             Ok(StoredPartition {
                 id: row.try_get(0)?,
                 topic: row.try_get(1)?,
+                topic_id: topic_id(row.try_get(8)?)?,
                 number: Partition(row.try_get(2)?),
                 extent: Extent {
                     first: Offset(some(row.try_get(4)?).unwrap_or(end)),
@@ -170,6 +176,10 @@ pub(super) async fn partitions(
             })
         })
         .collect()
+}
+
+fn topic_id(bytes: &[u8]) -> Result<TopicId, sqlx::Error> {
+    Uuid::from_slice(bytes).map(TopicId).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// Every group's saved position, as topic, partition, group and offset.

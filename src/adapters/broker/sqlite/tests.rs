@@ -19,7 +19,7 @@ async fn log() -> (TempDir, SqliteLog) {
     let options = SqliteLogOptions { tail_bytes_per_partition: 0, ..SqliteLogOptions::default() };
     let path = directory.path().join("log.db");
     let log = SqliteLog::open(&path, options, Arc::new(SystemClock)).await.unwrap();
-    assert_eq!(log.create_topic("ticks", 1).await, Ok(1));
+    log.create_topic("ticks", 1).await.unwrap();
     assert_eq!(log.append("ticks", P0, vec![record(10)]).await, Ok(Offset(0)));
     (directory, log)
 }
@@ -49,7 +49,7 @@ async fn a_full_disk_is_transient_and_the_log_goes_on_when_there_is_space() {
     log.execute("PRAGMA max_page_count = 1000000").await.unwrap();
     assert_eq!(log.append("ticks", P0, vec![record(100_000)]).await, Ok(Offset(1)));
     assert_eq!(log.used_bytes(), used + 100_016);
-    assert_eq!(log.create_topic("alerts", 1).await, Ok(1));
+    assert_eq!(log.create_topic("alerts", 1).await.unwrap().partitions, 1);
     assert_eq!(log.read("ticks", P0, Offset(1), 1).await.unwrap().len(), 1);
 }
 

@@ -19,7 +19,7 @@ use super::schema::{self, to_sql};
 use super::sweep::Heads;
 use crate::adapters::broker::batch::Batch;
 use crate::model::Offset;
-use crate::pipeline::broker::BrokerError;
+use crate::pipeline::broker::{BrokerError, Topic};
 
 /// Appends that share one statement: SQLite takes 32,766 parameters, and a row has eight.
 const GROUP_LEN_MAX: usize = 1_000;
@@ -32,7 +32,7 @@ pub(super) enum Request {
     Create {
         topic: String,
         partitions: u32,
-        reply: Reply<u32>,
+        reply: Reply<Topic>,
     },
     Sweep(Reply<()>),
     /// Save the groups' positions.
@@ -274,11 +274,8 @@ impl Writer {
         match request {
             Request::Append(append) => refuse(vec![append], &BrokerError::Closed),
             Request::Create { topic, partitions, reply } => {
-                let created = match self.create(&topic, partitions).await {
-                    Ok(partitions) => Ok(partitions),
-                    Err(error) => Err(self.failed(&error)),
-                };
-                let _ = reply.send(created);
+                let created = self.create(&topic, partitions).await;
+                let _ = reply.send(created.map_err(|error| self.failed(&error)));
             }
             Request::Sweep(reply) => {
                 let swept = loop {
@@ -306,11 +303,15 @@ impl Writer {
         }
     }
 
-    async fn create(&mut self, topic: &str, partitions: u32) -> Result<u32, sqlx::Error> {
+    async fn create(&mut self, topic: &str, partitions: u32) -> Result<Topic, sqlx::Error> {
         let shared = Arc::clone(&self.shared);
         let connection = self.connection().await?;
         if shared.topic(topic).is_none() {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query("INSERT INTO topic (name, id) VALUES (?, randomblob(16))")
+                .bind(topic)
+                .execute(&mut *transaction)
+                .await?;
             let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO partition (topic, number) ");
             insert.push_values(0..partitions, |mut row, number| {
                 row.push_bind(topic).push_bind(number);
@@ -319,8 +320,7 @@ impl Writer {
             transaction.commit().await?;
             shared.reconcile(connection).await?;
         }
-        let count = shared.topic(topic).map_or(0, |topic| topic.partitions.len());
-        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+        shared.topic(topic).map(|topic| topic.found()).ok_or(sqlx::Error::RowNotFound)
     }
 
     async fn finish(mut self) {

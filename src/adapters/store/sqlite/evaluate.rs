@@ -11,7 +11,7 @@ use super::rows::{
 };
 use super::{FOREIGN_POLL, SqliteStore};
 use crate::adapters::store::TICKS_TOPIC;
-use crate::model::{AlertSeq, Partition, Symbol, Watch, WatchId, WatchState};
+use crate::model::{AlertSeq, Offset, Partition, Symbol, Watch, WatchId, WatchState};
 use crate::pipeline::evaluate::{
     EvaluateStore, Evaluation, NumberedAlert, Owned, PendingChange, SymbolState,
 };
@@ -20,8 +20,8 @@ use async_trait::async_trait;
 
 #[async_trait]
 impl EvaluateStore for SqliteStore {
-    async fn own(&self, partition: Partition) -> Result<Owned, StoreError> {
-        let taken = self.take(TICKS_TOPIC, partition).await?;
+    async fn own(&self, partition: Partition, earliest: Offset) -> Result<Owned, StoreError> {
+        let taken = self.take(TICKS_TOPIC, partition, earliest).await?;
         Ok(Owned {
             fence: taken.fence,
             position: taken.position,

@@ -18,10 +18,11 @@ mod requests;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod watch_commands;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sqlx::Transaction;
@@ -30,8 +31,7 @@ use sqlx::sqlite::{Sqlite, SqlitePool};
 use tokio::sync::watch;
 
 use crate::adapters::store::{rows, views};
-use crate::model::{Partition, Symbol};
-use crate::pipeline::broker;
+use crate::model::Partition;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::store::StoreError;
 
@@ -47,7 +47,6 @@ pub struct SqliteStore {
 }
 
 struct Inner {
-    partitions: u32,
     options: SqliteStoreOptions,
     clock: Arc<dyn Clock>,
     /// One connection, lent in the order asked for, so that no writer starves another.
@@ -55,8 +54,9 @@ struct Inner {
     readers: SqlitePool,
     /// Counts the commits that may have left changes for the evaluator.
     changes: watch::Sender<u64>,
-    /// That count, per partition, when its changes were last read.
-    changes_read: Vec<AtomicU64>,
+    /// That count, per partition, when its changes were last read; set once it is known how
+    /// many partitions there are.
+    changes_read: OnceLock<Vec<AtomicU64>>,
     /// SQLite's `data_version` as the writer last saw it.
     data_version: AtomicU64,
 }
@@ -88,14 +88,9 @@ impl SqliteStore {
         Ok(self.inner.readers.acquire().await?)
     }
 
-    /// The partition of a symbol's ticks.
-    fn partition_of(&self, symbol: Symbol) -> Partition {
-        broker::partition_of(symbol.as_bytes(), self.inner.partitions)
-    }
-
     /// How far a partition's changes were read, in the count of `changes`.
     fn changes_read(&self, partition: Partition) -> Option<&AtomicU64> {
-        self.inner.changes_read.get(usize::try_from(partition.0).ok()?)
+        self.inner.changes_read.get()?.get(usize::try_from(partition.0).ok()?)
     }
 
     /// Wakes the evaluators: to be called after the commit of anything in `changes`.

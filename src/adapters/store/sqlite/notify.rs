@@ -9,7 +9,7 @@ use super::progress::{self, Advance};
 use super::rows::{alert_columns, delivery, signed};
 use super::{SqliteStore, Write};
 use crate::adapters::store::ALERTS_TOPIC;
-use crate::model::{AlertSeq, Partition, Timestamp};
+use crate::model::{AlertSeq, Offset, Partition, Timestamp};
 use crate::pipeline::notify::{
     Claimant, Claimed, Delivery, Incoming, NotifyStore, Outcome, Owned, Settlement,
 };
@@ -17,8 +17,8 @@ use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError};
 
 #[async_trait]
 impl NotifyStore for SqliteStore {
-    async fn own(&self, partition: Partition) -> Result<Owned, StoreError> {
-        let taken = self.take(ALERTS_TOPIC, partition).await?;
+    async fn own(&self, partition: Partition, earliest: Offset) -> Result<Owned, StoreError> {
+        let taken = self.take(ALERTS_TOPIC, partition, earliest).await?;
         Ok(Owned { fence: taken.fence, position: taken.position })
     }
 

@@ -1,11 +1,11 @@
-//! Opening the embedded store: file, mode, schema, partition count, and errors that say what
-//! to do when one of them is not as it should be.
+//! Opening the embedded store: file, mode, schema, and errors that say what to do when one of
+//! them is not as it should be.
 
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -16,8 +16,8 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::watch;
 
+use super::topics::known_partitions;
 use super::{Inner, SqliteStore, SqliteStoreOptions};
-use crate::adapters::store::{ALERTS_TOPIC, TICKS_TOPIC};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::store::StoreError;
 
@@ -29,44 +29,45 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 impl SqliteStore {
     /// Opens the store in the file `path`, which is created if missing and brought up to this
-    /// version's schema. `partitions` is the number of partitions of both topics, recorded by
-    /// the first call; another number is refused later with [`StoreError::Partitions`].
+    /// version's schema.
     ///
     /// Several processes may have the file open. The one that delivers calls
     /// [`release_claims`](Self::release_claims) next.
     pub async fn open(
         path: &Path,
-        partitions: u32,
         options: SqliteStoreOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
         create_private(path).map_err(|error| cannot_open(path, &error.to_string()))?;
         let writer = writer(path, &options);
-        let version = prepare(&writer, partitions).await.map_err(|error| name_file(path, error))?;
+        let (version, partitions) =
+            prepare(&writer).await.map_err(|error| name_file(path, error))?;
         let readers = readers(path, &options);
-        Ok(Self {
+        let store = Self {
             inner: Arc::new(Inner {
-                partitions,
                 options,
                 clock,
                 writer,
                 readers,
                 changes: watch::Sender::new(1),
-                changes_read: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
+                changes_read: OnceLock::new(),
                 data_version: AtomicU64::new(version.cast_unsigned()),
             }),
-        })
+        };
+        if let Some(partitions) = partitions {
+            store.know_partitions(partitions);
+        }
+        Ok(store)
     }
 }
 
-/// Makes the file ready for use; returns its `data_version`.
-async fn prepare(writer: &SqlitePool, partitions: u32) -> Result<i64, StoreError> {
+/// Makes the file ready for use; returns its `data_version` and the number of partitions.
+async fn prepare(writer: &SqlitePool) -> Result<(i64, Option<u32>), StoreError> {
     let mut connection = writer.acquire().await?;
     migrate(&mut connection).await?;
-    for topic in [TICKS_TOPIC, ALERTS_TOPIC] {
-        register(&mut connection, topic, partitions).await?;
-    }
-    Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut *connection).await?)
+    let partitions = known_partitions(&mut connection).await?;
+    let version = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut *connection).await?;
+    Ok((version, partitions))
 }
 
 /// Creates the file for its owner alone before SQLite sees it: SQLite gives its companions
@@ -142,28 +143,6 @@ async fn migrate(writer: &mut SqliteConnection) -> Result<(), StoreError> {
         ))),
         Err(error) => Err(StoreError::Permanent(error.to_string())),
     }
-}
-
-async fn register(
-    writer: &mut SqliteConnection,
-    topic: &str,
-    partitions: u32,
-) -> Result<(), StoreError> {
-    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
-    sqlx::query("INSERT INTO topics (topic, partitions) VALUES (?, ?) ON CONFLICT DO NOTHING")
-        .bind(topic)
-        .bind(i64::from(partitions))
-        .execute(&mut *tx)
-        .await?;
-    let expected: u32 = sqlx::query_scalar("SELECT partitions FROM topics WHERE topic = ?")
-        .bind(topic)
-        .fetch_one(&mut *tx)
-        .await?;
-    if expected != partitions {
-        let topic = topic.to_owned();
-        return Err(StoreError::Partitions { topic, expected, found: partitions });
-    }
-    Ok(tx.commit().await?)
 }
 
 fn cannot_open(path: &Path, why: &str) -> StoreError {

@@ -34,21 +34,23 @@ impl SqliteStore {
         &self,
         topic: &str,
         partition: Partition,
+        earliest: Offset,
     ) -> Result<Taken, StoreError> {
-        if partition.0 >= self.inner.partitions {
+        let partitions = self.partitions()?;
+        if partition.0 >= partitions {
             return Err(StoreError::Permanent(format!(
-                "expected a partition below {} of {topic}, found {partition}",
-                self.inner.partitions
+                "expected a partition below {partitions} of {topic}, found {partition}"
             )));
         }
         let mut tx = self.write().await?;
         let row = sqlx::query(
-            "INSERT INTO partitions (topic, partition, epoch, position) VALUES (?, ?, 1, 0) \
+            "INSERT INTO partitions (topic, partition, epoch, position) VALUES (?, ?, 1, ?) \
              ON CONFLICT DO UPDATE SET epoch = epoch + 1 \
              RETURNING epoch, position, last_seq, published_seq",
         )
         .bind(topic)
         .bind(partition.0)
+        .bind(signed(earliest.0))
         .fetch_one(&mut *tx)
         .await?;
         tx.commit().await?;

@@ -6,15 +6,21 @@ use tempfile::TempDir;
 
 use super::{SqliteStore, SqliteStoreOptions};
 use crate::adapters::clock::ManualClock;
+use crate::adapters::store::{ALERTS_TOPIC, TICKS_TOPIC};
 use crate::model::{Partition, Timestamp};
+use crate::pipeline::broker::{Topic, TopicId};
 use crate::pipeline::evaluate::EvaluateStore;
-use crate::pipeline::store::StoreError;
+use crate::pipeline::store::{StoreError, TopicStore};
 
 async fn store() -> (TempDir, SqliteStore) {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp::default()));
     let path = folder.path().join("store.db");
-    let store = SqliteStore::open(&path, 1, SqliteStoreOptions::default(), clock).await.unwrap();
+    let store = SqliteStore::open(&path, SqliteStoreOptions::default(), clock).await.unwrap();
+    for (name, id) in [(TICKS_TOPIC, 1), (ALERTS_TOPIC, 2)] {
+        let id = TopicId(uuid::Uuid::from_u128(id));
+        store.adopt_topic(name, Topic { partitions: 1, id }).await.unwrap();
+    }
     (folder, store)
 }
 

@@ -6,6 +6,7 @@ use super::rows::{self, watch_columns};
 use crate::model::{
     Change, Price, Symbol, UserId, Version, Watch, WatchId, WatchSpec, WatchSpecError,
 };
+use crate::pipeline::broker::partition_of;
 use crate::pipeline::store::StoreError;
 use crate::server::store::{Refusal, Reply, WatchPatch, WatchRef};
 
@@ -113,14 +114,14 @@ impl Work<'_> {
         let before: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM watches")
             .fetch_one(&mut *self.tx)
             .await?;
-        let store = self.store;
+        let partitions = self.store.partitions()?;
         INSERT
             .execute(self.tx, watches, |query, (user, spec)| {
                 let (policy, step, hysteresis) = rows::policy_columns(spec.policy());
                 query
                     .bind(user.0)
                     .bind(spec.symbol().as_str().to_owned())
-                    .bind(store.partition_of(spec.symbol()).0)
+                    .bind(partition_of(spec.symbol().as_bytes(), partitions).0)
                     .bind(Version::FIRST.0)
                     .bind(Version::FIRST.0)
                     .bind(Version::FIRST.0)
@@ -221,7 +222,7 @@ impl Work<'_> {
              WHERE id = ?",
         )
         .bind(spec.symbol().as_str())
-        .bind(self.store.partition_of(spec.symbol()).0)
+        .bind(self.store.partition_of(spec.symbol())?.0)
         .bind(watch.version.0)
         .bind(watch.fresh_since.0)
         .bind(watch.cooldown_since.0)
@@ -245,7 +246,7 @@ impl Work<'_> {
         watch: Option<WatchId>,
     ) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO changes (partition, symbol, watch_id) VALUES (?, ?, ?)")
-            .bind(self.store.partition_of(symbol).0)
+            .bind(self.store.partition_of(symbol)?.0)
             .bind(symbol.as_str())
             .bind(watch.map(|watch| rows::signed(watch.0)))
             .execute(&mut *self.tx)

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::adapters::clock::ManualClock;
-use crate::model::Partition;
+use crate::model::{Offset, Partition};
+use crate::pipeline::broker::Topic;
 use crate::pipeline::notify::{Incoming, Owned};
-use crate::pipeline::store::{DeadRecord, Fence, Span};
+use crate::pipeline::store::{DeadRecord, Fence, Span, TopicStore};
 use world::Answer::{Panic, Permanent, Silence, Taken, Transient, Unreachable};
 use world::{Answer, Fixed, Row, ScriptedMailer, World, delivery};
 
@@ -153,8 +154,14 @@ async fn a_store_that_is_away_for_a_while_loses_nothing_and_repeats_nothing() {
 async fn a_store_that_fails_for_good_ends_the_run() {
     struct Broken;
     #[async_trait]
+    impl TopicStore for Broken {
+        async fn adopt_topic(&self, _: &str, _: Topic) -> Result<(), StoreError> {
+            unreachable!()
+        }
+    }
+    #[async_trait]
     impl NotifyStore for Broken {
-        async fn own(&self, _: Partition) -> Result<Owned, StoreError> {
+        async fn own(&self, _: Partition, _: Offset) -> Result<Owned, StoreError> {
             unreachable!()
         }
         async fn accept(

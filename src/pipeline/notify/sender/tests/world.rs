@@ -12,10 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapters::clock::ManualClock;
 use crate::metrics::Metrics;
-use crate::model::{Alert, AlertId, Condition, Partition, Timestamp, UserId, Version, WatchId};
+use crate::model::{
+    Alert, AlertId, Condition, Offset, Partition, Timestamp, UserId, Version, WatchId,
+};
+use crate::pipeline::broker::Topic;
 use crate::pipeline::clock::{Clock as _, Random};
 use crate::pipeline::notify::*;
-use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError};
+use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError, TopicStore};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -87,8 +90,15 @@ impl MemoryStore {
 }
 
 #[async_trait]
+impl TopicStore for MemoryStore {
+    async fn adopt_topic(&self, _: &str, _: Topic) -> Result<(), StoreError> {
+        unreachable!("the sender reads no topic")
+    }
+}
+
+#[async_trait]
 impl NotifyStore for MemoryStore {
-    async fn own(&self, _: Partition) -> Result<Owned, StoreError> {
+    async fn own(&self, _: Partition, _: Offset) -> Result<Owned, StoreError> {
         unreachable!("the sender reads no partition")
     }
 
