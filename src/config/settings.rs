@@ -148,6 +148,11 @@ const PARTITIONS_MAX: u32 = 1_024;
 const APPEND_BYTES: usize = 600_000;
 
 impl Settings {
+    /// Whether the graph is embedded: a log and a store in the data folder, and no other service.
+    pub fn is_embedded(&self) -> bool {
+        self.kafka.bootstrap.is_empty() && self.mysql.url.is_empty()
+    }
+
     /// The options that are against a rule of the whole program, and what is wrong with each.
     pub(super) fn check(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
@@ -155,6 +160,16 @@ impl Settings {
         if !(1..=PARTITIONS_MAX).contains(&partitions) {
             let cause = format!("expected 1 to {PARTITIONS_MAX}, found {partitions}");
             faults.push(("topics.partitions", cause));
+        }
+        let (has_kafka, has_mysql) = (!self.kafka.bootstrap.is_empty(), !self.mysql.url.is_empty());
+        if has_kafka != has_mysql {
+            let cause = "expected both kafka.bootstrap and mysql.url or neither of them, found one";
+            faults.push((if has_kafka { "mysql.url" } else { "kafka.bootstrap" }, cause.into()));
+        }
+        if !self.redis.url.is_empty() && !has_mysql {
+            let cause = "expected kafka.bootstrap and mysql.url with it: without them one process \
+                         keeps its requests in memory";
+            faults.push(("redis.url", cause.to_owned()));
         }
         let MemberOptions { heartbeat_ms, lease_ms } = self.members;
         if heartbeat_ms == 0 || lease_ms < 2 * heartbeat_ms {

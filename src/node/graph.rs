@@ -116,6 +116,8 @@ pub struct TopicOptions {
     pub partitions: u32,
     /// The consumer group.
     pub group: String,
+    /// What the names of the topics begin with, at Kafka.
+    pub prefix: String,
 }
 
 /// The notifier's reading.

@@ -10,6 +10,7 @@ mod embedded;
 mod evaluator;
 mod graph;
 mod notifier;
+mod process;
 mod roles;
 mod supervise;
 mod wait;
@@ -23,4 +24,5 @@ pub use graph::{
     Feed, Graph, GraphOptions, NotifyOptions, Shared, StartError, Stores, TopicOptions,
 };
 pub use notifier::notify;
+pub use process::{Process, ProcessError};
 pub use roles::{Role, Roles, RolesError};

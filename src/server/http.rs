@@ -63,7 +63,7 @@ pub async fn start(
     let cache = Arc::new(OnceLock::new());
     let told = Told { metrics, health, cache: Arc::clone(&cache) };
     let router = Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics_page))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .with_state(told);
@@ -74,7 +74,7 @@ pub async fn start(
     Ok((Pages { addr, cache }, join))
 }
 
-async fn metrics(State(told): State<Told>) -> impl IntoResponse {
+async fn metrics_page(State(told): State<Told>) -> impl IntoResponse {
     if let Some(cache) = told.cache.get() {
         told.metrics.set_cache_size(cache.size().await);
     }

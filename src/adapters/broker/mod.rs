@@ -6,6 +6,7 @@ mod batch;
 pub(crate) mod codec;
 pub mod kafka;
 pub mod memory;
+pub mod prefixed;
 mod positions;
 pub mod sqlite;
 
