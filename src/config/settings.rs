@@ -13,6 +13,7 @@ use crate::adapters::cache::moka::MokaOptions;
 use crate::adapters::cache::redis::RedisOptions;
 use crate::adapters::mailer::SmtpOptions;
 use crate::adapters::market::{SimulatedOptions, YahooOptions};
+use crate::adapters::store::mysql::MysqlOptions;
 use crate::adapters::store::sqlite::SqliteStoreOptions;
 use crate::node::{
     AdminOptions, CollectorOptions, MemberOptions, NotifyOptions, Roles, TopicOptions,
@@ -38,7 +39,9 @@ pub struct Settings {
     pub broker: SqliteLogOptions,
     /// Kafka.
     pub kafka: KafkaOptions,
-    /// The embedded store.
+    /// The database that processes share.
+    pub mysql: MysqlOptions,
+    /// The store.
     pub store: SqliteStoreOptions,
     /// The request cache.
     pub cache: MokaOptions,
@@ -151,6 +154,11 @@ impl Settings {
     /// Whether the graph is embedded: a log and a store in the data folder, and no other service.
     pub fn is_embedded(&self) -> bool {
         self.kafka.bootstrap.is_empty() && self.mysql.url.is_empty()
+    }
+
+    /// How to reach Kafka, and what topics are created with there.
+    pub fn kafka(&self) -> KafkaOptions {
+        self.kafka.clone()
     }
 
     /// The options that are against a rule of the whole program, and what is wrong with each.

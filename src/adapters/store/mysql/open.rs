@@ -1,14 +1,17 @@
 //! Opening the store on a server: connections, schema, and errors that say what to do.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, Connection};
+use tokio::sync::watch;
 
 use super::lent::Lent;
+use super::topics::known_partitions;
 use super::{Failure, Inner, MysqlOptions, MysqlStore};
 use crate::adapters::store::sqlite::SqliteStoreOptions;
 use crate::pipeline::clock::Clock;
@@ -51,19 +54,30 @@ impl MysqlStore {
         time: Option<Arc<dyn Clock>>,
     ) -> Result<Self, StoreError> {
         let pool = pool(&mysql, time).connect_lazy_with(connect_options(&mysql)?);
-        let mut inner = Inner { mysql, options, clock, pool, id_step: 1 };
-        let opening = Self { inner: Arc::new(inner) };
-        let prepare = || async {
-            let mut connection = opening.read().await?;
-            let step = prepare(&mut connection).await?;
-            connection.give_back();
-            Ok(step)
+        let mut inner = Inner {
+            mysql,
+            options,
+            clock,
+            pool,
+            id_step: 1,
+            partitions: AtomicU32::new(0),
+            changes: watch::Sender::new(1),
+            changes_read: Mutex::default(),
         };
+        let opening = Self { inner: Arc::new(inner) };
         let limit = Duration::from_secs(2 * u64::from(MIGRATION_WAIT_S));
-        let id_step = opening.attempts_within(limit, |_| prepare()).await?;
+        let (id_step, partitions) = opening
+            .attempts_within(limit, |_| async {
+                let mut connection = opening.read().await?;
+                let prepared = prepare(&mut connection).await?;
+                connection.give_back();
+                Ok(prepared)
+            })
+            .await?;
         inner = Arc::try_unwrap(opening.inner)
             .map_err(|_| StoreError::Permanent("the store is in use already".to_owned()))?;
         inner.id_step = id_step;
+        inner.partitions = AtomicU32::new(partitions);
         Ok(Self { inner: Arc::new(inner) })
     }
 }
@@ -144,8 +158,9 @@ async fn set_time(
     Ok(())
 }
 
-/// Makes the database ready for use; returns the distance of two ids given out by a statement.
-async fn prepare(connection: &mut Lent) -> Result<i64, Failure> {
+/// Makes the database ready for use; returns the distance of two ids given out by a statement,
+/// and how many partitions there are, or 0.
+async fn prepare(connection: &mut Lent) -> Result<(i64, u32), Failure> {
     // Not sqlx's own lock, which waits without an end.
     let locked: Option<i64> =
         sqlx::query_scalar("SELECT GET_LOCK(CONCAT('tripline.', SHA1(DATABASE())), ?)")
@@ -163,7 +178,7 @@ async fn prepare(connection: &mut Lent) -> Result<i64, Failure> {
     let step: i64 = sqlx::query_scalar("SELECT CAST(@@auto_increment_increment AS SIGNED)")
         .fetch_one(&mut **connection)
         .await?;
-    Ok(step)
+    Ok((step, known_partitions(connection).await?))
 }
 
 /// Brings the schema up to date. What a newer version has added is left alone: it was added so
