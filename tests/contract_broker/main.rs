@@ -3,6 +3,7 @@
 //! An adapter passes `suite` or is not done; what it cannot do is reported by name.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod kafka;
 mod limits;
 mod model;
 mod sqlite;
@@ -27,6 +28,16 @@ async fn sqlite_log() {
     suite::run::<Sqlite>().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_one_broker() {
+    kafka::run::<kafka::One>().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_three_brokers() {
+    kafka::run::<kafka::Three>().await;
+}
+
 struct Memory;
 
 impl Fixture for Memory {
@@ -34,6 +45,7 @@ impl Fixture for Memory {
     const NAME: &'static str = "memory";
     const DURABLE: bool = false;
     const BOUNDED: bool = true;
+    const HEADERS_REPEAT: bool = true;
 
     fn new() -> Self {
         Self
@@ -64,6 +76,7 @@ impl Fixture for Sqlite {
     const NAME: &'static str = "sqlite log";
     const DURABLE: bool = true;
     const BOUNDED: bool = true;
+    const HEADERS_REPEAT: bool = true;
 
     fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }

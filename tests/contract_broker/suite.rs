@@ -13,12 +13,14 @@ use crate::support::{Fixture, Limits, P0, TOPIC, not_run, read_all, record, size
 /// Every check, each on a broker of its own.
 pub(crate) async fn run<F: Fixture>() {
     macro_rules! checks {
-        ($($check:ident $(if $capability:ident)?),* $(,)?) => {$(
-            if true $(&& F::$capability)? {
+        ($($check:ident $(if $capability:ident $(&& $other:ident)?)?),* $(,)?) => {$(
+            if true $(&& F::$capability $(&& F::$other)?)? {
                 println!("{}: {}", F::NAME, stringify!($check));
-                soon($check::<F>(&F::new())).await;
+                let fixture = F::new();
+                soon($check::<F>(&fixture)).await;
+                fixture.end().await;
             } else {
-                not_run(&format!("{}: {}: not {}", F::NAME, stringify!($check), concat!($(stringify!($capability))?)));
+                not_run(&format!("{}: {}: not {}", F::NAME, stringify!($check), concat!($(stringify!($capability) $(, " and ", stringify!($other))?)?)));
             }
         )*};
     }
@@ -39,13 +41,14 @@ pub(crate) async fn run<F: Fixture>() {
         a_topic_is_created_once,
         a_topic_made_anew_has_another_id,
         a_closed_broker_says_so_and_wakes_its_waiters,
-        a_large_batch_is_refused if BOUNDED,
+        headers_are_a_list if HEADERS_REPEAT,
+        a_large_batch_is_refused,
         a_full_log_refuses_and_goes_on_after_a_commit if BOUNDED,
         retention_passes_no_group if BOUNDED,
         a_group_is_known_in_every_partition if BOUNDED,
         a_commit_past_the_end_frees_nothing_to_come if BOUNDED,
         a_restart_keeps_everything if DURABLE,
-        a_restart_keeps_offsets_and_groups if DURABLE,
+        a_restart_keeps_offsets_and_groups if DURABLE && BOUNDED,
     ];
 }
 
@@ -89,16 +92,21 @@ async fn records_come_back_as_they_were<F: Fixture>(fixture: &F) {
         Record { key: Some(Bytes::new()), value: Bytes::new(), ..plain.clone() },
         Record { value: Bytes::from_static(&[0, 255, 10]), ..plain.clone() },
         Record {
-            headers: vec![
-                header("b", b"2"),
-                header("a", b""),
-                header("b", &[0xff]),
-                header("ü", b"1"),
-            ],
+            headers: vec![header("a", b""), header("b", &[0xff]), header("ü", b"1")],
             time: Timestamp::from_millis(0).unwrap(),
             ..plain
         },
     ];
+    broker.append(TOPIC, P0, records.clone()).await.unwrap();
+    let read = read_all(&*broker, P0, Offset(0), 1 << 20).await.unwrap();
+    assert_eq!(read.into_iter().map(|p| p.record).collect::<Vec<_>>(), records);
+}
+
+async fn headers_are_a_list<F: Fixture>(fixture: &F) {
+    let broker = fixture.with_topic(Limits::WIDE).await;
+    let header = |name: &str, value: &'static [u8]| (name.to_owned(), Bytes::from_static(value));
+    let headers = vec![header("b", b"2"), header("a", b""), header("b", &[0xff])];
+    let records = vec![Record { headers, ..record("x") }];
     broker.append(TOPIC, P0, records.clone()).await.unwrap();
     let read = read_all(&*broker, P0, Offset(0), 1 << 20).await.unwrap();
     assert_eq!(read.into_iter().map(|p| p.record).collect::<Vec<_>>(), records);

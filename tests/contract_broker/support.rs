@@ -33,10 +33,15 @@ pub(crate) trait Fixture: Send + Sync + Sized + 'static {
     const DURABLE: bool;
     /// Whether it holds to the limits, and drops what every group has passed.
     const BOUNDED: bool;
+    /// Whether headers may share a name, and keep their order.
+    const HEADERS_REPEAT: bool;
 
     fn new() -> Self;
     async fn open(&self, limits: Limits) -> Arc<Self::Broker>;
     async fn close(&self, broker: &Self::Broker);
+
+    /// Takes away what a check has left in a place that others share.
+    async fn end(&self) {}
 
     /// A broker with one topic of two partitions.
     async fn with_topic(&self, limits: Limits) -> Arc<Self::Broker> {
