@@ -1,5 +1,8 @@
 //! The contract of memberships. An adapter runs it by one line at the end.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+#[path = "support/mysql_server.rs"]
+mod mysql_server;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +11,8 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt, join_all};
 use tripline::adapters::clock::ManualClock;
 use tripline::adapters::members::memory::MemoryMembers;
+use tripline::adapters::store::mysql::MysqlStore;
+use tripline::adapters::store::sqlite::SqliteStoreOptions;
 use tripline::model::{Partition, Timestamp};
 use tripline::pipeline::members::{Membership, View};
 
@@ -19,6 +24,7 @@ struct Fixture {
     members: Arc<dyn Membership>,
     /// Lets time pass for the leases.
     pass: Box<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>,
+    _database: Option<mysql_server::Database>,
 }
 
 async fn memory() -> Option<Fixture> {
@@ -28,7 +34,20 @@ async fn memory() -> Option<Fixture> {
         clock.advance(by);
         async {}.boxed()
     };
-    Some(Fixture { members, pass: Box::new(pass) })
+    Some(Fixture { members, pass: Box::new(pass), _database: None })
+}
+
+async fn mysql() -> Option<Fixture> {
+    let database = mysql_server::Database::create().await?;
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000).unwrap()));
+    let (mysql, options) = (database.options(), SqliteStoreOptions::default());
+    let members = MysqlStore::open_with_time_of(mysql, options, clock.clone()).await.unwrap();
+    let pass = move |by| {
+        clock.advance(by);
+        async {}.boxed()
+    };
+    let members = Arc::new(members);
+    Some(Fixture { members, pass: Box::new(pass), _database: Some(database) })
 }
 
 fn partitions(numbers: &[u32]) -> Vec<Partition> {
@@ -152,3 +171,4 @@ macro_rules! contract {
 }
 
 contract!(memory);
+contract!(mysql);

@@ -172,6 +172,39 @@ impl Collector {
     }
 
     async fn report(&self, stop: &CancellationToken) {
+        let counted = async || {
+            if let Ok(count) = self.store.watched_count().await {
+                self.metrics.set_monitored_tickers(count);
+            }
+        };
+        let ages = AgesReport {
+            ages: self.ages.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            options: self.options.clone(),
+        };
+        ages.run_with(stop, counted).await;
+    }
+}
+
+/// States the ages of what passes the doors of a process.
+pub(super) struct AgesReport {
+    pub(super) ages: Ages,
+    pub(super) store: Arc<dyn CollectStore>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Metrics,
+    pub(super) options: CollectorOptions,
+}
+
+impl AgesReport {
+    /// Reports until `stop` is cancelled: for a process whose ticks are all pushed.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        self.run_with(&stop, async || {}).await;
+    }
+
+    /// Reports, and does something else each time.
+    async fn run_with(&self, stop: &CancellationToken, also: impl AsyncFn()) {
         let pause = Duration::from_secs(self.options.report_s.max(1));
         loop {
             match self.store.watched().await {
@@ -183,9 +216,7 @@ impl Collector {
                 ),
                 Err(error) => tracing::warn!("the watched symbols are not known: {error}"),
             }
-            if let Ok(count) = self.store.watched_count().await {
-                self.metrics.set_monitored_tickers(count);
-            }
+            also().await;
             if stop.run_until_cancelled(self.clock.sleep(pause)).await.is_none() {
                 return;
             }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::collector::AgesReport;
 use super::{
     Admin, AdminOptions, Ages, Collector, CollectorOptions, MemberOptions, Role, Roles, Share,
     create_topics, evaluate, notify,
@@ -344,9 +345,23 @@ impl Starting {
             health,
             pages,
         };
-        let running = Server::start(options, ports, stop).await?;
+        let running = Server::start(options, ports, stop.clone()).await?;
+        if !self.options.roles.has(Role::Collector) {
+            self.graph.entry.push(tokio::spawn(self.pushed_ages().run(stop)));
+        }
         self.graph.entry.push(tokio::spawn(log_end(running.join)));
         Ok((Some(running.grpc_addr), running.http_addr))
+    }
+
+    /// The ages of what is pushed, in a process without a collector, which would state them.
+    fn pushed_ages(&self) -> AgesReport {
+        AgesReport {
+            ages: self.ages.clone(),
+            store: self.stores.collect.clone(),
+            clock: self.shared.clock.clone(),
+            metrics: self.shared.metrics.clone(),
+            options: self.options.collector.clone(),
+        }
     }
 
     fn evaluator(&mut self) {

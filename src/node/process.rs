@@ -24,10 +24,10 @@ use crate::pipeline::broker::{Broker, BrokerError};
 use crate::pipeline::clock::{Clock, Random};
 use crate::pipeline::notify::Mailer;
 use crate::pipeline::store::StoreError;
+use crate::server::ServerError;
 use crate::server::cache::RequestCache;
 use crate::server::http;
 use crate::server::secret::{SecretError, SecretKey};
-use crate::server::ServerError;
 
 /// Why a process did not start. What may still come is waited for instead.
 #[derive(Debug, thiserror::Error)]
@@ -165,7 +165,8 @@ impl Waiting {
 
 /// A name that no other running process has, and that tells an operator which one it is.
 fn owner() -> String {
-    let host = hostname::get().map_or("localhost".into(), |name| name.to_string_lossy().into_owned());
+    let host =
+        hostname::get().map_or("localhost".into(), |name| name.to_string_lossy().into_owned());
     let host: String = host.chars().take(64).collect();
     format!("{host}-{}-{}", std::process::id(), uuid::Uuid::new_v4())
 }

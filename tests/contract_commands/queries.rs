@@ -1,6 +1,6 @@
 //! Reads: watches with what is known of them, prices, alerts.
 
-use tripline::model::{Condition, Told, UserId, WatchId};
+use tripline::model::{Condition, Symbol, Told, UserId, WatchId};
 use tripline::pipeline::notify::Outcome;
 use tripline::server::store::{Command, DeliveryState, QueryStore, WatchPatch, WatchRef};
 

@@ -28,13 +28,25 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    /// Starts `tripline serve` over a data folder with these arguments and environment.
+    /// Starts `tripline serve` over a data folder with these arguments and environment; mails
+    /// become files.
     pub(crate) fn launch(folder: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::launch_with(folder, arguments, env, &["--mailer", "files"])
+    }
+
+    /// The same with other arguments in place of the usual mailer.
+    pub(crate) fn launch_with(
+        folder: &Path,
+        arguments: &[&str],
+        env: &[(&str, &str)],
+        mailer: &[&str],
+    ) -> Self {
         let any_port =
             |flag| if arguments.contains(&flag) { vec![] } else { vec![flag, "127.0.0.1:0"] };
         let mut child = Command::new(env!("CARGO_BIN_EXE_tripline"))
-            .args(["serve", "--mailer", "files", "--set", "log.format=text", "--data-dir"])
+            .args(["serve", "--set", "log.format=text", "--data-dir"])
             .arg(folder)
+            .args(mailer)
             .args([any_port("--grpc"), any_port("--http")].concat())
             .args(arguments)
             .env_remove("TRIPLINE_FAILPOINT")

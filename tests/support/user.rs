@@ -44,6 +44,11 @@ impl User {
         user
     }
 
+    /// Calls that it had to repeat.
+    pub(crate) fn retries(&self) -> u64 {
+        self.caller.retries
+    }
+
     fn roll(&self, sides: u64) -> u64 {
         self.random.next_u64() % sides
     }

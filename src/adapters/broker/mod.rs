@@ -6,8 +6,8 @@ mod batch;
 pub(crate) mod codec;
 pub mod kafka;
 pub mod memory;
-pub mod prefixed;
 mod positions;
+pub mod prefixed;
 pub mod sqlite;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -18,12 +18,8 @@ const SET_NOTES: Bulk = Bulk {
     between: ",",
     tail: "ON DUPLICATE KEY UPDATE note = VALUES(note)",
 };
-const REMOVE_NOTES: Bulk = Bulk {
-    head: "DELETE FROM symbol_notes WHERE symbol IN (",
-    row: "?",
-    between: ",",
-    tail: ")",
-};
+const REMOVE_NOTES: Bulk =
+    Bulk { head: "DELETE FROM symbol_notes WHERE symbol IN (", row: "?", between: ",", tail: ")" };
 
 #[async_trait]
 impl CollectStore for MysqlStore {
@@ -48,9 +44,10 @@ impl CollectStore for MysqlStore {
                 set.execute(&mut *tx).await?;
             }
             for piece in padded(gone) {
-                let remove = piece.iter().fold(REMOVE_NOTES.of(piece.len()), |query, (symbol, _)| {
-                    query.bind(symbol.to_string())
-                });
+                let remove =
+                    piece.iter().fold(REMOVE_NOTES.of(piece.len()), |query, (symbol, _)| {
+                        query.bind(symbol.to_string())
+                    });
                 remove.execute(&mut *tx).await?;
             }
             tx.commit().await?;

@@ -7,7 +7,7 @@ use sqlx::mysql::MySqlConnection;
 
 use super::bulk::{Bulk, padded};
 use super::{Failure, MysqlStore, now_ms};
-use crate::adapters::store::rows::{parsed, signed};
+use crate::adapters::store::rows::{Cells, parsed, signed, small};
 use crate::model::Partition;
 use crate::pipeline::members::{Membership, View};
 use crate::pipeline::store::StoreError;
@@ -21,7 +21,7 @@ pub(super) const RENEW: &str = concat!(
 );
 /// Every live member, with each partition that it owns.
 pub(super) const VIEW: &str = concat!(
-    "SELECT m.member, CAST(o.`partition` AS CHAR) FROM members m \
+    "SELECT m.member, o.`partition` FROM members m \
      LEFT JOIN owners o ON o.topic = m.topic AND o.member = m.member \
      WHERE m.topic = ? AND m.lease_until_ms > ",
     now_ms!()
@@ -109,7 +109,8 @@ impl Membership for MysqlStore {
             }
             let owners = view(&mut tx, topic).await?.owners;
             tx.commit().await?;
-            let is_mine = |partition: &Partition| owners.get(partition).is_some_and(|o| o == member);
+            let is_mine =
+                |partition: &Partition| owners.get(partition).is_some_and(|o| o == member);
             Ok(partitions.iter().copied().filter(is_mine).collect())
         })
         .await
@@ -169,8 +170,8 @@ async fn view(tx: &mut MySqlConnection, topic: &str) -> Result<View, Failure> {
     let (mut members, mut owners) = (BTreeSet::new(), BTreeMap::new());
     for row in &rows {
         let member: String = parsed(row, 0)?;
-        if sqlx::Row::try_get::<Option<&str>, _>(row, 1)?.is_some() {
-            owners.insert(Partition(parsed(row, 1)?), member.clone());
+        if row.int(1)?.is_some() {
+            owners.insert(Partition(small(row, 1)?), member.clone());
         }
         members.insert(member);
     }

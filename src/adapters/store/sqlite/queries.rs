@@ -70,7 +70,7 @@ impl QueryStore for SqliteStore {
         .bind(serde_json::Value::from(names).to_string())
         .fetch_all(&mut *connection)
         .await?;
-        found.iter().map(|row| Ok((rows::parsed(row, 0)?, row.try_get(1)?))).collect()
+        found.iter().map(|row| Ok((rows::parsed(row, 0)?, rows::parsed(row, 1)?))).collect()
     }
 
     async fn history(&self, symbol: Symbol, limit: u32) -> Result<Vec<Quote>, StoreError> {
