@@ -74,11 +74,11 @@ async fn pass_in_redis(url: String, prefix: String, by: Duration) {
             end
         end";
     let by_ms = u64::try_from(by.as_millis()).unwrap();
-    command(&url, redis::cmd("EVAL").arg(PASS).arg(0).arg(prefix).arg(by_ms)).await;
+    command(&url, ::redis::cmd("EVAL").arg(PASS).arg(0).arg(prefix).arg(by_ms)).await;
 }
 
-async fn command(url: &str, command: &redis::Cmd) {
-    let client = redis::Client::open(url).unwrap();
+async fn command(url: &str, command: &::redis::Cmd) {
+    let client = ::redis::Client::open(url).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     command.exec_async(&mut connection).await.unwrap();
 }

@@ -172,11 +172,6 @@ impl Collector {
     }
 
     async fn report(&self, stop: &CancellationToken) {
-        let counted = async || {
-            if let Ok(count) = self.store.watched_count().await {
-                self.metrics.set_monitored_tickers(count);
-            }
-        };
         let ages = AgesReport {
             ages: self.ages.clone(),
             store: self.store.clone(),
@@ -184,7 +179,17 @@ impl Collector {
             metrics: self.metrics.clone(),
             options: self.options.clone(),
         };
-        ages.run_with(stop, counted).await;
+        tokio::join!(ages.run(stop.clone()), stop.run_until_cancelled(self.count()));
+    }
+
+    /// States how many symbols are watched.
+    async fn count(&self) {
+        loop {
+            if let Ok(count) = self.store.watched_count().await {
+                self.metrics.set_monitored_tickers(count);
+            }
+            self.clock.sleep(Duration::from_secs(self.options.report_s.max(1))).await;
+        }
     }
 }
 
@@ -198,13 +203,8 @@ pub(super) struct AgesReport {
 }
 
 impl AgesReport {
-    /// Reports until `stop` is cancelled: for a process whose ticks are all pushed.
+    /// Reports until `stop` is cancelled.
     pub(super) async fn run(self, stop: CancellationToken) {
-        self.run_with(&stop, async || {}).await;
-    }
-
-    /// Reports, and does something else each time.
-    async fn run_with(&self, stop: &CancellationToken, also: impl AsyncFn()) {
         let pause = Duration::from_secs(self.options.report_s.max(1));
         loop {
             match self.store.watched().await {
@@ -216,7 +216,6 @@ impl AgesReport {
                 ),
                 Err(error) => tracing::warn!("the watched symbols are not known: {error}"),
             }
-            also().await;
             if stop.run_until_cancelled(self.clock.sleep(pause)).await.is_none() {
                 return;
             }

@@ -13,6 +13,8 @@ use crate::smtp::Act;
 
 /// How long a process stands still: several leases.
 const FROZEN: Duration = Duration::from_secs(30);
+/// How long the network is cut.
+const CUT: Duration = Duration::from_secs(12);
 /// Mails that are refused in a row.
 const REFUSALS: usize = 15;
 
@@ -26,6 +28,8 @@ enum Fault {
     Broker(u64),
     /// The database is killed and comes back.
     Database,
+    /// The network between one process and the database is cut for longer than its lease.
+    Cut,
     /// Redis forgets everything.
     FlushRedis,
     /// Redis stands still for a while.
@@ -69,6 +73,7 @@ impl Faults {
             Fault::Freeze(node()),
             Fault::Broker(1 + roll(3)),
             Fault::Database,
+            Fault::Cut,
             Fault::FlushRedis,
             Fault::SlowRedis,
             Fault::Refuse,
@@ -100,6 +105,14 @@ impl Faults {
                 }
                 Fault::Broker(number) => fail(&format!("kafka-{number}"), &mut done).await,
                 Fault::Database => fail("mysql", &mut done).await,
+                Fault::Cut => {
+                    if let Some((_, proxy)) = fleet.behind_proxy() {
+                        proxy.set(false);
+                        tokio::time::sleep(CUT).await;
+                        proxy.set(true);
+                        done.services += 1;
+                    }
+                }
                 Fault::FlushRedis => {
                     flush_redis().await;
                     done.services += 1;

@@ -22,6 +22,7 @@ use crate::caller::{Caller, PASSWORD};
 use crate::database::Database;
 use crate::mysql_server;
 use crate::process::{Serve, settled};
+use crate::proxy::Proxy;
 use crate::services::service;
 use crate::smtp::{Script, SmtpServer};
 
@@ -44,6 +45,8 @@ struct Services {
     database: mysql_server::Database,
     /// The options that name them.
     options: Vec<String>,
+    /// A way to the database that can be cut, for one of the processes.
+    proxy: Option<Proxy>,
 }
 
 impl Services {
@@ -66,8 +69,11 @@ impl Services {
             format!("server.fingerprint_key={key}"),
             "mysql.connections_max=8".to_owned(),
         ];
+        let url = database.url();
+        let upstream = url.rsplit_once('@').and_then(|(_, place)| place.split('/').next());
+        let proxy = Proxy::open(&format!("{run}-mysql"), upstream?);
         let broker = Prefixed::over(Arc::new(broker), &format!("{run}-"));
-        Some(Self { broker, database, options })
+        Some(Self { broker, database, options, proxy })
     }
 }
 
@@ -138,8 +144,23 @@ impl Fleet {
         self.options.iter().flat_map(|option| ["--set".to_owned(), option.clone()]).collect()
     }
 
+    /// The process whose way to the database can be cut.
+    pub(crate) fn behind_proxy(&self) -> Option<(usize, &Proxy)> {
+        let proxy = self.services.as_ref()?.proxy.as_ref()?;
+        let number = self.nodes.iter().position(|node| node.roles == "evaluator")?;
+        Some((number, proxy))
+    }
+
     fn launch(&mut self, number: usize) {
         let mut flags = self.flags();
+        if let (Some((behind, proxy)), Some(services)) = (self.behind_proxy(), &self.services)
+            && behind == number
+        {
+            let url = services.database.url();
+            let (user, place) = url.rsplit_once('@').unwrap();
+            let (_, name) = place.split_once('/').unwrap();
+            flags.extend(["--set".to_owned(), format!("mysql.url={user}@{}/{name}", proxy.listen)]);
+        }
         flags.extend(["--roles".to_owned(), self.nodes[number].roles.to_owned()]);
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let node = &mut self.nodes[number];

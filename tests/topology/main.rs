@@ -14,6 +14,7 @@ mod fleet;
 mod mysql_server;
 #[path = "../support/process.rs"]
 mod process;
+mod proxy;
 mod scenario;
 #[path = "../support/services.rs"]
 mod services;
@@ -24,8 +25,11 @@ mod story;
 #[path = "../support/user.rs"]
 mod user;
 
+use std::net::TcpListener;
+
 use faults::Faults;
 use fleet::{Fleet, Shape};
+use process::{Serve, eventually, page};
 use scenario::Plan;
 use tripline::adapters::clock::SeededRandom;
 use tripline::pipeline::clock::Random as _;
@@ -61,6 +65,26 @@ fn is_full() -> bool {
         eprintln!("not run: only with dev/test --full");
     }
     full
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_waits_for_what_is_not_there_and_says_so() {
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (http, nobody) = (free(), free());
+    let place = tempfile::tempdir().unwrap();
+    let (kafka, mysql) = (nobody.to_string(), format!("mysql://u:hunter2@{nobody}/d"));
+    let http_flag = http.to_string();
+    let flags =
+        ["--kafka", &kafka, "--mysql", &mysql, "--http", &http_flag, "--roles", "evaluator"];
+    let serve = Serve::launch_with(&place.path().join("data"), &flags, &[], &[]);
+    let body = eventually("it says what it waits for", async || {
+        let (status, body) = page(http, "/readyz")?;
+        (status == 503 && body.contains("mysql") && body.contains("refused")).then_some(body)
+    })
+    .await;
+    assert!(!body.contains("hunter2"), "{body}");
+    assert_eq!(page(http, "/healthz").unwrap().0, 200);
+    serve.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
