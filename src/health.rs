@@ -31,10 +31,17 @@ impl Health {
     /// Enters a component, which is not ready until its handle says so. Entering a name again
     /// gives another handle to the same component and leaves its state as it is.
     pub fn component(&self, name: &str) -> Handle {
-        let entry = |components: &mut BTreeMap<String, Option<String>>| {
-            components.entry(name.to_owned()).or_insert_with(|| Some(STARTING.to_owned()));
-        };
-        entry(&mut self.lock());
+        self.enter(name, Some(STARTING))
+    }
+
+    /// Enters a component that counts as ready until its handle says otherwise: for what comes
+    /// and goes while the process serves.
+    pub fn passing(&self, name: &str) -> Handle {
+        self.enter(name, None)
+    }
+
+    fn enter(&self, name: &str, reason: Option<&str>) -> Handle {
+        self.lock().entry(name.to_owned()).or_insert_with(|| reason.map(str::to_owned));
         self.inner.changes.send_modify(|change| *change += 1);
         Handle { health: self.clone(), name: name.to_owned() }
     }
@@ -112,6 +119,13 @@ impl Handle {
     pub fn not_ready(&self, reason: &str) {
         self.health.set(&self.name, Some(reason));
     }
+
+    /// It is no part of the process any more, and nobody waits for it.
+    pub fn gone(&self) {
+        if self.health.lock().remove(&self.name).is_some() {
+            self.health.inner.changes.send_modify(|change| *change += 1);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -153,5 +167,12 @@ mod tests {
         health.component("feed");
         assert_eq!(health.not_ready()["feed"], "the broker is away");
         assert_eq!(health.not_ready().len(), 1);
+        feed.gone();
+        assert!(health.is_ready());
+        feed.not_ready("it is no part any more");
+        let guest = health.passing("guest");
+        assert!(health.is_ready());
+        guest.not_ready("it failed");
+        assert_eq!(health.not_ready()["guest"], "it failed");
     }
 }

@@ -28,6 +28,7 @@ use tripline::model::{
 use tripline::node::{DataDir, Feed, Graph, GraphOptions, Shared, Stores, create_topics};
 use tripline::pipeline::broker::Broker;
 use tripline::pipeline::collect::{MarketError, TickStream};
+use tripline::pipeline::members::Alone;
 use tripline::pipeline::notify::{Mail, MailError, Mailer};
 use tripline::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC, encode_tick};
 use tripline::server::secret::SecretKey;
@@ -137,16 +138,19 @@ impl World {
         let clock = Arc::new(SystemClock);
         let shared = Shared {
             broker: self.broker.clone(),
+            membership: Arc::new(Alone { partitions: 1 }),
             clock: clock.clone(),
             random: Arc::new(SeededRandom::new(1)),
             metrics: Metrics::new("test"),
             health: Health::new(),
+            pages: None,
             owner: settings.graph.roles.to_string(),
         };
         let server = settings.server.clone();
         let options = GraphOptions {
             roles: settings.graph.roles.clone(),
             topics: settings.topics.clone(),
+            members: settings.members,
             door: settings.collect.door.clone(),
             collector: settings.collect.report.clone(),
             poller: settings.collect.poll.clone(),

@@ -10,12 +10,14 @@ use super::password;
 use super::settings::SettingsArgs;
 use super::setup;
 use crate::adapters::clock::SystemClock;
+use crate::adapters::store::mysql::MysqlStore;
 use crate::adapters::store::sqlite::SqliteStore;
 use crate::config::{Flag, Settings};
 use crate::model::Email;
 use crate::node::DataDir;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::notify::Mail;
+use crate::pipeline::store::StoreError;
 use crate::server::password::{check_password, hash_password};
 use crate::server::store::{AccountStore, Role as StoredRole};
 
@@ -155,9 +157,14 @@ impl Where {
         Ok(self.settings.load(flag.into_iter().collect())?.settings)
     }
 
-    async fn store(self) -> Result<SqliteStore, Failure> {
+    async fn store(self) -> Result<HostStore, Failure> {
         let settings = self.settings()?;
-        let folder = &settings.data.dir;
+        let (folder, clock) = (&settings.data.dir, Arc::new(SystemClock));
+        let failed = |error: StoreError| Failure::failed(error.to_string());
+        if !settings.mysql.url.is_empty() {
+            let store = MysqlStore::open(settings.mysql, settings.store, clock).await;
+            return Ok(HostStore::Mysql(store.map_err(failed)?));
+        }
         let file = DataDir::store_file(folder);
         if !file.exists() {
             let message = format!("expected a data folder, found no store in {}", folder.display());
@@ -165,10 +172,30 @@ impl Where {
                 "name the folder with --data-dir; `tripline serve` makes a new one when it starts",
             ));
         }
-        let clock = Arc::new(SystemClock);
-        SqliteStore::open(&file, settings.store, clock)
-            .await
-            .map_err(|error| Failure::failed(error.to_string()))
+        let store = SqliteStore::open(&file, settings.store, clock).await;
+        Ok(HostStore::Embedded(store.map_err(failed)?))
+    }
+}
+
+/// The store of the settings.
+enum HostStore {
+    Embedded(SqliteStore),
+    Mysql(MysqlStore),
+}
+
+impl HostStore {
+    fn accounts(&self) -> &dyn AccountStore {
+        match self {
+            Self::Embedded(store) => store,
+            Self::Mysql(store) => store,
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Embedded(store) => store.close().await,
+            Self::Mysql(store) => store.close().await,
+        }
     }
 }
 
@@ -183,13 +210,13 @@ fn hashed(password_file: Option<PathBuf>) -> Result<String, Failure> {
 }
 
 async fn account(
-    store: &SqliteStore,
+    store: &HostStore,
     email: &Email,
 ) -> Result<Option<crate::server::store::Account>, Failure> {
-    store.account(email).await.map_err(|error| Failure::failed(error.to_string()))
+    store.accounts().account(email).await.map_err(|error| Failure::failed(error.to_string()))
 }
 
-async fn known(store: &SqliteStore, email: &Email) -> Result<(), Failure> {
+async fn known(store: &HostStore, email: &Email) -> Result<(), Failure> {
     match account(store, email).await? {
         Some(_) => Ok(()),
         None => Err(Failure::failed(format!("{email} has no account"))
@@ -198,12 +225,12 @@ async fn known(store: &SqliteStore, email: &Email) -> Result<(), Failure> {
 }
 
 async fn put(
-    store: &SqliteStore,
+    store: &HostStore,
     email: &Email,
     role: Option<Role>,
     hash: Option<&str>,
 ) -> Result<(), Failure> {
-    let put = store.put_account(email, role.map(Into::into), hash).await;
+    let put = store.accounts().put_account(email, role.map(Into::into), hash).await;
     put.map_err(|error| Failure::failed(error.to_string()))?;
     store.close().await;
     Ok(())

@@ -13,7 +13,7 @@ use super::files_limit;
 use super::settings::SettingsArgs;
 use super::setup;
 use crate::config::{Flag, Settings};
-use crate::node::{DataDir, Embedded, Import};
+use crate::node::{DataDir, Embedded, Graph, Import, Process};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -22,6 +22,10 @@ Examples:
 
   $ tripline serve --data-dir /var/lib/tripline --mailer smtps://ann:secret@mail.example.com:465
   $ tripline serve --watches watches.csv --market replay=ticks.csv@max --mailer files
+
+  $ tripline serve --roles evaluator --kafka kafka-1:9092,kafka-2:9092 \\
+      --mysql mysql://tripline:secret@db:3306/tripline
+  One process of several that share Kafka and a database; as many as there is work for.
 
 When everything is ready, standard error has `ready grpc=ADDR http=ADDR`. SIGTERM or Ctrl-C stops
 it: what was accepted is kept, and goes on at the next start.
@@ -54,6 +58,20 @@ pub(super) struct Serve {
     /// [default: all]
     #[arg(long, value_name = "LIST")]
     roles: Option<String>,
+
+    /// Kafka brokers, of which one must answer: Kafka carries the ticks and the alerts. Needs
+    /// --mysql.
+    #[arg(long, value_name = "HOST:PORT,...")]
+    kafka: Option<String>,
+
+    /// The database that all processes share, mysql://USER:PASSWORD@HOST:PORT/DATABASE. Needs
+    /// --kafka.
+    #[arg(long, value_name = "URL")]
+    mysql: Option<String>,
+
+    /// The request cache that all servers share, redis://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
 
     /// CSV file of users and watches to create first, once per folder and content. These users
     /// cannot log in until an operator sets a password.
@@ -100,6 +118,9 @@ impl Serve {
             ("--roles", "graph.roles", self.roles),
             ("--market", "market.source", self.market),
             ("--mailer", "mail.mailer", self.mailer),
+            ("--kafka", "kafka.bootstrap", self.kafka),
+            ("--mysql", "mysql.url", self.mysql),
+            ("--redis", "redis.url", self.redis),
         ];
         let flags = flags.into_iter().filter_map(|(name, key, value)| {
             Some(Flag { name: name.to_owned(), key: key.to_owned(), value: value? })
@@ -112,23 +133,21 @@ impl Serve {
     }
 }
 
-async fn serve(mut settings: Settings, import: Option<Import>) -> Result<(), Failure> {
+async fn serve(settings: Settings, import: Option<Import>) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
-    let failed = |error: &dyn std::error::Error| Failure::failed(error.to_string());
-    let folder = DataDir::open(&settings.data.dir).map_err(|error| failed(&error))?;
-    let metrics = setup::metrics();
-    let mailer = setup::mailer(&settings.mail, folder.path())?;
-    let feed = setup::feed(&mut settings, &metrics)?;
-    let embedded = Embedded::start(folder, &settings, import, mailer, feed, metrics)
-        .await
-        .map_err(|error| failed(&error))?;
-    let http = embedded.graph.http_addr;
+    // What it still waits for may be waited for in vain.
+    let running = tokio::select! {
+        running = start(settings.clone(), import) => running?,
+        () = stop.asked() => return Ok(()),
+    };
+    let graph = running.graph();
+    let http = graph.http_addr;
     let stopped = tokio::select! {
-        () = embedded.graph.ready(|name, why| not_ready(name, why, http)) => false,
+        () = graph.ready(|name, why| not_ready(name, why, http)) => false,
         () = stop.asked() => true,
     };
     if !stopped {
-        match embedded.graph.grpc_addr {
+        match graph.grpc_addr {
             Some(grpc) => note(&format!("ready grpc={grpc} http={http}")),
             None => note(&format!("ready http={http}")),
         }
@@ -137,7 +156,7 @@ async fn serve(mut settings: Settings, import: Option<Import>) -> Result<(), Fai
     tracing::info!("stopping");
     let patience = Duration::from_millis(settings.graph.stop_ms_max);
     tokio::select! {
-        ended = embedded.stop(patience) => {
+        ended = running.stop(patience) => {
             if !ended {
                 let millis = settings.graph.stop_ms_max;
                 tracing::warn!("not all had ended within {millis} ms; the rest goes on next time");
@@ -151,6 +170,43 @@ async fn serve(mut settings: Settings, import: Option<Import>) -> Result<(), Fai
 /// Says on standard error what keeps the process from getting ready.
 pub(super) fn not_ready(name: &str, reason: &str, http: SocketAddr) {
     note(&format!("not ready: {name}: {reason} (see http://{http}/readyz)"));
+}
+
+/// A graph in this process, or this process's part of one.
+enum Running {
+    Embedded(Box<Embedded>),
+    Process(Box<Process>),
+}
+
+async fn start(mut settings: Settings, import: Option<Import>) -> Result<Running, Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::failed(error.to_string());
+    let metrics = setup::metrics();
+    let feed = setup::feed(&mut settings, &metrics)?;
+    if settings.is_embedded() {
+        let folder = DataDir::open(&settings.data.dir).map_err(|error| failed(&error))?;
+        let mailer = setup::mailer(&settings.mail, folder.path())?;
+        let started = Embedded::start(folder, &settings, import, mailer, feed, metrics).await;
+        return Ok(Running::Embedded(Box::new(started.map_err(|error| failed(&error))?)));
+    }
+    let mailer = setup::mailer(&settings.mail, &settings.data.dir)?;
+    let started = Process::start(&settings, import, mailer, feed, metrics).await;
+    Ok(Running::Process(Box::new(started.map_err(|error| failed(&error))?)))
+}
+
+impl Running {
+    fn graph(&self) -> &Graph {
+        match self {
+            Self::Embedded(embedded) => &embedded.graph,
+            Self::Process(process) => &process.graph,
+        }
+    }
+
+    async fn stop(self, patience: Duration) -> bool {
+        match self {
+            Self::Embedded(embedded) => embedded.stop(patience).await,
+            Self::Process(process) => process.stop(patience).await,
+        }
+    }
 }
 
 /// SIGTERM and Ctrl-C.

@@ -121,7 +121,9 @@ impl Entry {
     pub(super) fn is_secret(&self) -> bool {
         let name = self.path.rsplit('.').next().unwrap_or_default();
         self.kind == Kind::Text
-            && ["password", "secret", "token", "api_key"].iter().any(|end| name.ends_with(end))
+            && ["password", "secret", "token", "api_key", "fingerprint_key"]
+                .iter()
+                .any(|end| name.ends_with(end))
     }
 }
 

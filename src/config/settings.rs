@@ -10,11 +10,15 @@ use serde::Deserialize;
 use crate::adapters::broker::kafka::{KafkaOptions, TopicConfig};
 use crate::adapters::broker::sqlite::SqliteLogOptions;
 use crate::adapters::cache::moka::MokaOptions;
+use crate::adapters::cache::redis::RedisOptions;
 use crate::adapters::mailer::SmtpOptions;
 use crate::adapters::market::{SimulatedOptions, YahooOptions};
 use crate::adapters::otlp::TracingOptions;
+use crate::adapters::store::mysql::MysqlOptions;
 use crate::adapters::store::sqlite::SqliteStoreOptions;
-use crate::node::{AdminOptions, CollectorOptions, NotifyOptions, Roles, TopicOptions};
+use crate::node::{
+    AdminOptions, CollectorOptions, MemberOptions, NotifyOptions, Roles, TopicOptions,
+};
 use crate::pipeline::collect::{DoorOptions, PollerOptions};
 use crate::pipeline::evaluate::EvaluateOptions;
 use crate::pipeline::notify::SenderOptions;
@@ -30,14 +34,20 @@ pub struct Settings {
     pub data: DataOptions,
     /// The topics.
     pub topics: TopicOptions,
+    /// How processes share the partitions.
+    pub members: MemberOptions,
     /// The embedded log.
     pub broker: SqliteLogOptions,
     /// Kafka.
     pub kafka: KafkaOptions,
-    /// The embedded store.
+    /// The database that processes share.
+    pub mysql: MysqlOptions,
+    /// The store.
     pub store: SqliteStoreOptions,
     /// The request cache.
     pub cache: MokaOptions,
+    /// The request cache that several servers share.
+    pub redis: RedisOptions,
     /// Where prices come from.
     pub market: MarketOptions,
     /// The collector.
@@ -144,6 +154,11 @@ const PARTITIONS_MAX: u32 = 1_024;
 const APPEND_BYTES: usize = 600_000;
 
 impl Settings {
+    /// Whether the graph is embedded: a log and a store in the data folder, and no other service.
+    pub fn is_embedded(&self) -> bool {
+        self.kafka.bootstrap.is_empty() && self.mysql.url.is_empty()
+    }
+
     /// How to reach Kafka, and what topics are created with there.
     pub fn kafka(&self) -> KafkaOptions {
         let topics = &self.topics;
@@ -176,6 +191,24 @@ impl Settings {
         if !["delete", "compact", "compact,delete"].contains(&policy) {
             let cause = format!("expected delete, compact or compact,delete, found {policy:?}");
             faults.push(("topics.cleanup_policy", cause));
+        }
+        let (has_kafka, has_mysql) = (!self.kafka.bootstrap.is_empty(), !self.mysql.url.is_empty());
+        if has_kafka != has_mysql {
+            let cause = "expected both kafka.bootstrap and mysql.url or neither of them, found one";
+            faults.push((if has_kafka { "mysql.url" } else { "kafka.bootstrap" }, cause.into()));
+        }
+        if !self.redis.url.is_empty() && !has_mysql {
+            let cause = "expected kafka.bootstrap and mysql.url with it: without them one process \
+                         keeps its requests in memory";
+            faults.push(("redis.url", cause.to_owned()));
+        }
+        let MemberOptions { heartbeat_ms, lease_ms } = self.members;
+        if heartbeat_ms == 0 || lease_ms < 2 * heartbeat_ms {
+            let cause = format!(
+                "expected at least twice members.heartbeat_ms, which is 1 or more, found \
+                 {lease_ms} and {heartbeat_ms}"
+            );
+            faults.push(("members.lease_ms", cause));
         }
         let evaluate = &self.evaluate;
         for (key, value) in [

@@ -15,7 +15,11 @@ use crate::model::{Symbol, Tick, Timestamp};
 use crate::pipeline::Backoff;
 use crate::pipeline::broker::BrokerError;
 use crate::pipeline::clock::Clock;
-use crate::pipeline::collect::{CollectStore, Door, TickStream, collect};
+use crate::pipeline::collect::{CollectStore, Door, SymbolNotes, TickStream, collect};
+
+/// Notes on symbols that are written together, and the pause before the next.
+const NOTES_MAX: usize = 1_000;
+const NOTES_PAUSE: Duration = Duration::from_millis(200);
 
 /// How the collector reports.
 #[derive(Clone, Debug, Deserialize)]
@@ -92,6 +96,8 @@ pub struct Collector {
     pub store: Arc<dyn CollectStore>,
     /// The ages of what passes the doors of this process.
     pub ages: Ages,
+    /// Why symbols have no price, for the servers.
+    pub notes: SymbolNotes,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// How transient failures are repeated.
@@ -136,10 +142,69 @@ impl Collector {
                 ended();
             }
         };
-        tokio::join!(collecting, self.report(&stop));
+        let notes = stop.run_until_cancelled(self.write_notes());
+        tokio::join!(collecting, self.report(&stop), notes);
+    }
+
+    /// Writes what changes in the notes, several at a time.
+    async fn write_notes(&self) {
+        let mut attempt = 0;
+        // What a collector before this one has noted, it does not know of.
+        while let Err(error) = self.store.forget_notes().await {
+            tracing::warn!("the notes on symbols were not forgotten: {error}");
+            self.backoff.wait(attempt).await;
+            attempt += 1;
+        }
+        attempt = 0;
+        loop {
+            let changes = self.notes.changes(NOTES_MAX).await;
+            match self.store.note_symbols(&changes).await {
+                // What changes meanwhile goes with the next ones.
+                Ok(()) => (attempt, _) = (0, self.clock.sleep(NOTES_PAUSE).await),
+                Err(error) => {
+                    tracing::warn!("notes on symbols wait to be written: {error}");
+                    self.notes.put_back(changes);
+                    self.backoff.wait(attempt).await;
+                    attempt += 1;
+                }
+            }
+        }
     }
 
     async fn report(&self, stop: &CancellationToken) {
+        let ages = AgesReport {
+            ages: self.ages.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            options: self.options.clone(),
+        };
+        tokio::join!(ages.run(stop.clone()), stop.run_until_cancelled(self.count()));
+    }
+
+    /// States how many symbols are watched.
+    async fn count(&self) {
+        loop {
+            if let Ok(count) = self.store.watched_count().await {
+                self.metrics.set_monitored_tickers(count);
+            }
+            self.clock.sleep(Duration::from_secs(self.options.report_s.max(1))).await;
+        }
+    }
+}
+
+/// States the ages of what passes the doors of a process.
+pub(super) struct AgesReport {
+    pub(super) ages: Ages,
+    pub(super) store: Arc<dyn CollectStore>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Metrics,
+    pub(super) options: CollectorOptions,
+}
+
+impl AgesReport {
+    /// Reports until `stop` is cancelled.
+    pub(super) async fn run(self, stop: CancellationToken) {
         let pause = Duration::from_secs(self.options.report_s.max(1));
         loop {
             match self.store.watched().await {
@@ -150,9 +215,6 @@ impl Collector {
                     self.options.age_symbols_max,
                 ),
                 Err(error) => tracing::warn!("the watched symbols are not known: {error}"),
-            }
-            if let Ok(count) = self.store.watched_count().await {
-                self.metrics.set_monitored_tickers(count);
             }
             if stop.run_until_cancelled(self.clock.sleep(pause)).await.is_none() {
                 return;

@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::model::{Email, Offset, Partition, WatchSpec};
 use crate::pipeline::broker::{Broker, BrokerError};
 use crate::pipeline::clock::Clock;
+use crate::pipeline::members::Alone;
 use crate::pipeline::notify::Mailer;
 use crate::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
 use crate::pipeline::store::StoreError;
@@ -130,7 +131,11 @@ impl Embedded {
         let store = SqliteStore::open(&store_file, settings.store.clone(), clock.clone());
         let log = SqliteLog::open(&log_file, settings.broker.clone(), clock.clone());
         let secret_file = path.join("secret.key");
-        let secret = tokio::task::spawn_blocking(move || SecretKey::load_or_create(&secret_file));
+        let spelled = settings.server.fingerprint_key.clone();
+        let secret = tokio::task::spawn_blocking(move || match spelled.as_str() {
+            "" => SecretKey::load_or_create(&secret_file),
+            spelled => SecretKey::from_hex(spelled),
+        });
         let (store, log, secret) = tokio::join!(store, log, secret);
         let (store, log) = (store?, Arc::new(log?));
         // The task only panics if the function does.
@@ -140,18 +145,17 @@ impl Embedded {
         log.keep_group(&settings.topics.group).await?;
         // Whoever claimed deliveries before is dead: this process alone has the folder.
         store.release_claims().await?;
-        if let Some(Import { content, watches }) = import {
-            match store.import(content, &watches).await? {
-                Some(created) => tracing::info!(watches = created, "watches were created"),
-                None => tracing::info!("this content of --watches was loaded before"),
-            }
+        if let Some(import) = import {
+            import_once(&store, import).await?;
         }
         let shared = Shared {
             broker: log.clone(),
+            membership: Arc::new(Alone { partitions }),
             clock: clock.clone(),
             random: Arc::new(SeededRandom::from_host()),
             metrics: metrics.clone(),
             health: Health::new(),
+            pages: None,
             owner: format!("embedded-{}", uuid::Uuid::new_v4()),
         };
         let cache = Arc::new(MokaCache::new(settings.cache, clock));
@@ -172,6 +176,18 @@ impl Embedded {
     }
 }
 
+/// Creates watches, unless that was done before.
+pub(super) async fn import_once(
+    store: &dyn CommandStore,
+    Import { content, watches }: Import,
+) -> Result<(), StoreError> {
+    match store.import(content, &watches).await? {
+        Some(created) => tracing::info!(watches = created, "watches were created"),
+        None => tracing::info!("this content of --watches was loaded before"),
+    }
+    Ok(())
+}
+
 /// Makes the consumer group known for the topics whose consumer does not run in this process, so
 /// that retention spares what it has not read. At 0, because only a consumer knows its position.
 async fn know_group(log: &SqliteLog, settings: &Settings) -> Result<(), EmbedError> {
@@ -187,12 +203,13 @@ async fn know_group(log: &SqliteLog, settings: &Settings) -> Result<(), EmbedErr
 }
 
 /// The options of the nodes out of the settings.
-fn graph_options(settings: &Settings) -> GraphOptions {
+pub(super) fn graph_options(settings: &Settings) -> GraphOptions {
     let mut server = settings.server.clone();
     server.legacy = settings.legacy.clone();
     GraphOptions {
         roles: settings.graph.roles.clone(),
         topics: settings.topics.clone(),
+        members: settings.members,
         door: settings.collect.door.clone(),
         collector: settings.collect.report.clone(),
         poller: settings.collect.poll.clone(),

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::collector::AgesReport;
 use super::{
-    Admin, AdminOptions, Ages, Collector, CollectorOptions, Role, Roles, create_topics, evaluate,
-    notify,
+    Admin, AdminOptions, Ages, Collector, CollectorOptions, MemberOptions, Role, Roles, Share,
+    create_topics, evaluate, notify,
 };
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -22,11 +23,13 @@ use crate::pipeline::collect::{
     SymbolNotes, TickStream,
 };
 use crate::pipeline::evaluate::{EvaluateOptions, EvaluateStore, EvaluatorPorts};
+use crate::pipeline::members::Membership;
 use crate::pipeline::notify::{
     Mailer, NotifierPorts, NotifyStore, Sender, SenderOptions, SenderOptionsError, SenderPorts,
 };
 use crate::pipeline::store::StoreError;
 use crate::server::cache::RequestCache;
+use crate::server::http::Pages;
 use crate::server::secret::SecretKey;
 use crate::server::store::{AccountStore, CommandStore, OperatorStore, QueryStore};
 use crate::server::{self, Server, ServerError, ServerOptions, http};
@@ -36,6 +39,8 @@ use crate::server::{self, Server, ServerError, ServerOptions, http};
 pub struct Shared {
     /// The log between the nodes.
     pub broker: Arc<dyn Broker>,
+    /// Who shares the partitions.
+    pub membership: Arc<dyn Membership>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -44,6 +49,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// What is ready.
     pub health: Health,
+    /// The HTTP pages, if they are served already; `None`: the graph serves them.
+    pub pages: Option<Pages>,
     /// The name of the process; no two running ones have the same.
     pub owner: String,
 }
@@ -118,6 +125,8 @@ pub struct TopicOptions {
     pub retention_ms: u64,
     /// With Kafka: `delete`, `compact` or both.
     pub cleanup_policy: String,
+    /// What the names of the topics begin with, at Kafka.
+    pub prefix: String,
 }
 
 /// The notifier's reading.
@@ -135,6 +144,8 @@ pub struct GraphOptions {
     pub roles: Roles,
     /// The topics.
     pub topics: TopicOptions,
+    /// How processes share the partitions.
+    pub members: MemberOptions,
     /// The door for ticks.
     pub door: DoorOptions,
     /// The collector.
@@ -232,7 +243,6 @@ struct Starting {
     backoff: Backoff,
     ages: Ages,
     door: Arc<dyn Door>,
-    notes: SymbolNotes,
     graph: Graph,
 }
 
@@ -247,7 +257,6 @@ impl Starting {
             backoff: Backoff::new(shared.clock.clone(), shared.random.clone()),
             door: ages.noting(Arc::new(door)),
             ages,
-            notes: SymbolNotes::new(options.symbol_notes_max),
             graph: Graph {
                 grpc_addr: None,
                 http_addr: options.server.http.listen,
@@ -264,11 +273,23 @@ impl Starting {
         }
     }
 
+    /// This process's share of a topic.
+    fn share(&self) -> Share {
+        Share {
+            membership: self.shared.membership.clone(),
+            member: self.shared.owner.clone(),
+            options: self.options.members,
+            partitions: self.options.topics.partitions,
+            health: self.shared.health.clone(),
+            stop: self.graph.stop_rest.clone(),
+        }
+    }
+
     fn notifier(&mut self, mailer: Arc<dyn Mailer>) -> Result<(), StartError> {
         if !self.options.roles.has(Role::Notifier) {
             return Ok(());
         }
-        let Shared { broker, clock, random, metrics, health, owner } = self.shared.clone();
+        let Shared { broker, clock, random, metrics, owner, .. } = self.shared.clone();
         let store = self.stores.notify.clone();
         let ports = SenderPorts {
             store: store.clone(),
@@ -289,8 +310,7 @@ impl Starting {
             group: self.options.topics.group.clone(),
             read_bytes_max: self.options.notify.read_bytes_max,
         };
-        let (partitions, stop) = (self.options.topics.partitions, self.graph.stop_rest.clone());
-        self.graph.rest.push(tokio::spawn(notify(ports, sender, partitions, health, stop)));
+        self.graph.rest.push(tokio::spawn(notify(ports, sender, self.share())));
         Ok(())
     }
 
@@ -300,14 +320,16 @@ impl Starting {
         secret: SecretKey,
         feed: &Feed,
     ) -> Result<(Option<SocketAddr>, SocketAddr), StartError> {
-        let Shared { broker, clock, metrics, health, .. } = self.shared.clone();
+        let Shared { broker, clock, metrics, health, pages, .. } = self.shared.clone();
         let options = self.options.server.clone();
         let stop = self.graph.stop_entry.clone();
         if !self.options.roles.has(Role::Server) {
-            let pages = http::HttpPorts { metrics, health, cache: None };
-            let http = http::start(&options.http, pages, stop).await?;
-            self.graph.entry.push(tokio::spawn(log_end(http.join)));
-            return Ok((None, http.addr));
+            if let Some(pages) = pages {
+                return Ok((None, pages.addr));
+            }
+            let (pages, http) = http::start(&options.http, metrics, health, stop).await?;
+            self.graph.entry.push(tokio::spawn(log_end(http)));
+            return Ok((None, pages.addr));
         }
         let ports = server::Ports {
             commands: self.stores.commands.clone(),
@@ -321,23 +343,36 @@ impl Starting {
                 Feed::Polled(quotes) => Some(quotes.clone()),
                 Feed::None | Feed::Stream(_) => None,
             },
-            symbol_notes: self.notes.clone(),
             clock,
             secret,
             metrics,
             health,
+            pages,
         };
-        let running = Server::start(options, ports, stop).await?;
+        let running = Server::start(options, ports, stop.clone()).await?;
+        if !self.options.roles.has(Role::Collector) {
+            self.graph.entry.push(tokio::spawn(self.pushed_ages().run(stop)));
+        }
         self.graph.entry.push(tokio::spawn(log_end(running.join)));
         Ok((Some(running.grpc_addr), running.http_addr))
+    }
+
+    /// The ages of what is pushed, in a process without a collector, which would state them.
+    fn pushed_ages(&self) -> AgesReport {
+        AgesReport {
+            ages: self.ages.clone(),
+            store: self.stores.collect.clone(),
+            clock: self.shared.clock.clone(),
+            metrics: self.shared.metrics.clone(),
+            options: self.options.collector.clone(),
+        }
     }
 
     fn evaluator(&mut self) {
         if !self.options.roles.has(Role::Evaluator) {
             return;
         }
-        let Shared { broker, clock, metrics, health, .. } = self.shared.clone();
-        let partitions = self.options.topics.partitions;
+        let Shared { broker, clock, metrics, .. } = self.shared.clone();
         let ports = EvaluatorPorts {
             broker,
             store: self.stores.evaluate.clone(),
@@ -345,11 +380,10 @@ impl Starting {
             backoff: self.backoff.clone(),
             metrics,
             group: self.options.topics.group.clone(),
-            alert_partitions: partitions,
+            alert_partitions: self.options.topics.partitions,
             options: self.options.evaluate.clone(),
         };
-        let stop = self.graph.stop_rest.clone();
-        self.graph.rest.push(tokio::spawn(evaluate(ports, partitions, health, stop)));
+        self.graph.rest.push(tokio::spawn(evaluate(ports, self.share())));
     }
 
     fn admin(&mut self) {
@@ -374,6 +408,7 @@ impl Starting {
         }
         let Shared { clock, random, metrics, health, .. } = self.shared.clone();
         let polled = matches!(feed, Feed::Polled(_));
+        let notes = SymbolNotes::new(self.options.symbol_notes_max);
         let ticks: Option<Box<dyn TickStream>> = match feed {
             Feed::None => None,
             Feed::Stream(stream) => Some(stream),
@@ -384,7 +419,7 @@ impl Starting {
                     clock: clock.clone(),
                     random,
                     metrics: metrics.clone(),
-                    notes: self.notes.clone(),
+                    notes: notes.clone(),
                 };
                 Some(Box::new(Poller::new(ports, self.options.poller.clone())))
             }
@@ -393,6 +428,7 @@ impl Starting {
             door: self.door.clone(),
             store: self.stores.collect.clone(),
             ages: self.ages.clone(),
+            notes,
             clock,
             backoff: self.backoff.clone(),
             metrics,

@@ -3,17 +3,22 @@
 //! A node's code is the same in every topology; what differs is the adapters that it is given.
 
 mod admin;
+mod balance;
 mod collector;
+mod consumer;
 mod embedded;
 mod evaluator;
 mod graph;
 mod grow;
 mod notifier;
+mod process;
 mod roles;
 mod supervise;
+mod wait;
 
 pub use admin::{Admin, AdminOptions, create_topics};
 pub use collector::{Ages, Collector, CollectorOptions};
+pub use consumer::{MemberOptions, Share};
 pub use embedded::{DataDir, EmbedError, Embedded, Import};
 pub use evaluator::evaluate;
 pub use graph::{
@@ -21,4 +26,5 @@ pub use graph::{
 };
 pub use grow::{GrowError, GrowOptions, Growing, Grown};
 pub use notifier::notify;
+pub use process::{Process, ProcessError};
 pub use roles::{Role, Roles, RolesError};

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod collect;
 pub mod evaluate;
 pub mod log_source;
+pub mod members;
 pub mod notify;
 pub mod record;
 mod run;

@@ -19,6 +19,9 @@ pub enum StageError {
     /// It may work when the same is tried again.
     #[error("{0}")]
     Transient(String),
+    /// Somebody else goes on with what this pipeline did: it ends, and nothing is wrong.
+    #[error("{0}")]
+    Overtaken(String),
     /// It will not: the pipeline ends with this.
     #[error("{0}")]
     Permanent(String),
@@ -38,7 +41,10 @@ impl From<BrokerError> for StageError {
 
 impl From<StoreError> for StageError {
     fn from(error: StoreError) -> Self {
-        Self::new(error.is_transient(), error.to_string())
+        match error {
+            StoreError::Fenced { .. } => Self::Overtaken(error.to_string()),
+            other => Self::new(other.is_transient(), other.to_string()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The pages for operators: metrics and health. Every node serves them, with or without gRPC.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -25,56 +25,64 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// What the pages tell.
 #[derive(Clone)]
-pub struct HttpPorts {
-    /// The series.
-    pub metrics: Metrics,
-    /// What is ready.
-    pub health: Health,
-    /// The cache whose size is a series, where there is one.
-    pub cache: Option<Arc<dyn RequestCache>>,
+struct Told {
+    metrics: Metrics,
+    health: Health,
+    cache: Arc<OnceLock<Arc<dyn RequestCache>>>,
 }
 
-/// The pages, being served.
-pub struct HttpRunning {
+/// Pages that are served: from the first moment of a process on, whatever it still waits for.
+#[derive(Clone)]
+pub struct Pages {
     /// Where, with the port that was taken.
     pub addr: SocketAddr,
-    /// Ends after the shutdown.
-    pub join: JoinHandle<Result<(), ServerError>>,
+    cache: Arc<OnceLock<Arc<dyn RequestCache>>>,
 }
 
-/// Serves the pages until `shutdown`.
+impl Pages {
+    /// The cache whose size is a series from now on; the first one named counts.
+    pub fn tell_size_of(&self, cache: Arc<dyn RequestCache>) {
+        // Another one is none of these pages'.
+        let _ = self.cache.set(cache);
+    }
+}
+
+/// Serves the pages until `shutdown`; what is returned with them ends after that.
 pub async fn start(
     options: &HttpOptions,
-    ports: HttpPorts,
+    metrics: Metrics,
+    health: Health,
     shutdown: CancellationToken,
-) -> Result<HttpRunning, ServerError> {
+) -> Result<(Pages, JoinHandle<Result<(), ServerError>>), ServerError> {
     let bind = |error| ServerError::Bind { what: "http", addr: options.listen, error };
     let silence =
         Silence { first: Duration::from_millis(options.first_byte_ms), later: SILENCE_MAX };
     let incoming =
         Incoming::bind(options.listen, options.connections_max, silence).await.map_err(bind)?;
     let addr = incoming.local_addr().map_err(bind)?;
+    let cache = Arc::new(OnceLock::new());
+    let told = Told { metrics, health, cache: Arc::clone(&cache) };
     let router = Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics_page))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
-        .with_state(ports);
+        .with_state(told);
     let served = axum::serve(incoming, router).with_graceful_shutdown(shutdown.cancelled_owned());
     let join = tokio::spawn(async move {
         served.await.map_err(|error| ServerError::Serve { what: "http", error: error.to_string() })
     });
-    Ok(HttpRunning { addr, join })
+    Ok((Pages { addr, cache }, join))
 }
 
-async fn metrics(State(ports): State<HttpPorts>) -> impl IntoResponse {
-    if let Some(cache) = &ports.cache {
-        ports.metrics.set_cache_size(cache.size().await);
+async fn metrics_page(State(told): State<Told>) -> impl IntoResponse {
+    if let Some(cache) = told.cache.get() {
+        told.metrics.set_cache_size(cache.size().await);
     }
-    ([(CONTENT_TYPE, Metrics::CONTENT_TYPE)], ports.metrics.page())
+    ([(CONTENT_TYPE, Metrics::CONTENT_TYPE)], told.metrics.page())
 }
 
-async fn readyz(State(ports): State<HttpPorts>) -> impl IntoResponse {
-    let not_ready = ports.health.not_ready();
+async fn readyz(State(told): State<Told>) -> impl IntoResponse {
+    let not_ready = told.health.not_ready();
     let ready = not_ready.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let page = serde_json::json!({ "ready": ready, "not_ready": not_ready });

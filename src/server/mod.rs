@@ -40,6 +40,7 @@ pub use start::{Running, Server};
 use self::board::Board;
 use self::cache::RequestCache;
 use self::commands::Commands;
+use self::http::Pages;
 use self::login::Logins;
 use self::queries::Queries;
 use self::secret::SecretKey;
@@ -49,7 +50,7 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::pipeline::broker::Broker;
 use crate::pipeline::clock::Clock;
-use crate::pipeline::collect::{Door, Quotes, SymbolNotes};
+use crate::pipeline::collect::{Door, Quotes};
 
 /// Bytes of the largest message that carries no ticks: some times what the longest fields take.
 const SMALL_BYTES_MAX: usize = 64 << 10;
@@ -73,8 +74,6 @@ pub struct Ports {
     pub door: Arc<dyn Door>,
     /// The source, asked whether it knows the symbol of a new watch; `None` to ask nobody.
     pub market: Option<Arc<dyn Quotes>>,
-    /// What is known of symbols without a price.
-    pub symbol_notes: SymbolNotes,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The key of request fingerprints, shared by all servers of a store.
@@ -83,6 +82,8 @@ pub struct Ports {
     pub metrics: Metrics,
     /// Where readiness is said and read.
     pub health: Health,
+    /// The HTTP pages, if they are served already; `None`: the server serves them.
+    pub pages: Option<Pages>,
 }
 
 /// Why the server can't start, or ended.
@@ -142,7 +143,6 @@ struct Services {
     broker: Arc<dyn Broker>,
     door: Arc<dyn Door>,
     market: Option<Arc<dyn Quotes>>,
-    symbol_notes: SymbolNotes,
     symbol_check_ms: u64,
     symbol_check: Semaphore,
     clock: Arc<dyn Clock>,

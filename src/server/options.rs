@@ -30,6 +30,9 @@ pub struct ServerOptions {
     pub board: BoardOptions,
     /// Reading the topics.
     pub tail: TailOptions,
+    /// The key of request fingerprints, which all servers of a store share, in hex digits; no
+    /// text: one that is made and kept in the data folder.
+    pub fingerprint_key: String,
     /// The original's API. In the settings it is a table of its own.
     #[serde(skip)]
     pub legacy: LegacyOptions,

@@ -71,6 +71,14 @@ impl Queries {
         Ok(self.store.watch(user, watch).await?)
     }
 
+    /// Why symbols that have no price have none, as far as the collector has noted it.
+    pub async fn symbol_notes(&self, symbols: &[Symbol]) -> Result<Vec<(Symbol, String)>, Fault> {
+        if symbols.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self.store.symbol_notes(symbols).await?)
+    }
+
     /// A page of a user's alerts, newest first.
     pub async fn alerts(
         &self,

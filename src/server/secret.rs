@@ -10,6 +10,7 @@ use rand::rngs::SysRng;
 use sha2::Sha256;
 
 const KEY_BYTES: usize = 32;
+const KEY_DIGITS: usize = 2 * KEY_BYTES;
 
 /// A 32-byte key. Servers that share a store must share it, too.
 #[derive(Clone)]
@@ -34,6 +35,12 @@ pub enum SecretError {
         /// How many bytes it holds.
         found: usize,
     },
+    /// The text is no key.
+    #[error(
+        "server.fingerprint_key: expected {KEY_DIGITS} hex digits, found {0}; \
+         `openssl rand -hex {KEY_BYTES}` makes a key"
+    )]
+    Text(String),
     /// The operating system gives no random bytes.
     #[error("the operating system gives no random bytes: {0}")]
     Random(String),
@@ -43,6 +50,19 @@ impl SecretKey {
     /// This key.
     pub fn new(key: [u8; KEY_BYTES]) -> Self {
         Self(key)
+    }
+
+    /// The key that these hex digits spell.
+    pub fn from_hex(text: &str) -> Result<Self, SecretError> {
+        let mut key = [0; KEY_BYTES];
+        hex::decode_to_slice(text, &mut key).map_err(|_| {
+            // Not the text itself, which may be a key with a slip in it.
+            SecretError::Text(match text.chars().count() {
+                0 => "no text".to_owned(),
+                count => format!("something else of {count} characters"),
+            })
+        })?;
+        Ok(Self(key))
     }
 
     /// The key in a file, which is made with mode 0600 if it is missing. Blocks.
@@ -144,6 +164,17 @@ mod tests {
         }
         let error = SecretKey::load_or_create(&dir.path().join("no/where")).unwrap_err();
         assert!(error.to_string().contains("no/where"), "{error}");
+    }
+
+    #[test]
+    fn a_key_is_spelled_in_hex_digits() {
+        let key = SecretKey::from_hex(&"0a".repeat(32)).unwrap();
+        assert_eq!(key.0, [10; 32]);
+        for (text, part) in [("", "found no text"), ("0a0b", "of 4 characters"), ("xyz", "64 hex")]
+        {
+            let error = SecretKey::from_hex(text).unwrap_err().to_string();
+            assert!(error.contains(part) && !error.contains("0a0b"), "{error}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tower_http::trace::TraceLayer;
 use super::board::Board;
 use super::commands::{CommandPorts, Commands};
 use super::deadline::DeadlineLayer;
-use super::http::{self, HttpPorts};
+use super::http;
 use super::incoming::{Incoming, Silence};
 use super::legacy::{Authorisation, Legacy};
 use super::login::Logins;
@@ -68,12 +68,15 @@ impl Server {
         let incoming =
             Incoming::bind(grpc.listen, grpc.connections_max, silence(grpc)).await.map_err(bind)?;
         let grpc_addr = incoming.local_addr().map_err(bind)?;
-        let pages = HttpPorts {
-            metrics: ports.metrics.clone(),
-            health: ports.health.clone(),
-            cache: Some(Arc::clone(&ports.cache)),
+        let (metrics, health) = (ports.metrics.clone(), ports.health.clone());
+        let (pages, http) = match ports.pages {
+            Some(pages) => (pages, None),
+            None => {
+                let http = http::start(&options.http, metrics, health, shutdown.clone());
+                http.await.map(|(pages, http)| (pages, Some(http)))?
+            }
         };
-        let http = http::start(&options.http, pages, shutdown.clone()).await?;
+        pages.tell_size_of(Arc::clone(&ports.cache));
         warn_of_risks(&options, grpc_addr);
 
         let helpers = TaskTracker::new();
@@ -122,10 +125,12 @@ impl Server {
             shutdown.cancel();
             within(grace, "commands", services.commands.drain()).await;
             within(grace, "helpers", helpers.wait()).await;
-            within(grace, "http", async { http.join.await.is_ok() }).await;
+            if let Some(http) = http {
+                within(grace, "http", http).await;
+            }
             result
         });
-        Ok(Running { grpc_addr, http_addr: http.addr, join })
+        Ok(Running { grpc_addr, http_addr: pages.addr, join })
     }
 }
 
@@ -177,7 +182,6 @@ fn services(options: &ServerOptions, ports: &Ports, shutdown: CancellationToken)
         broker: Arc::clone(&ports.broker),
         door: Arc::clone(&ports.door),
         market: ports.market.clone(),
-        symbol_notes: ports.symbol_notes.clone(),
         symbol_check_ms: options.grpc.symbol_check_ms,
         symbol_check: Semaphore::new(1),
         clock: Arc::clone(clock),

@@ -425,6 +425,9 @@ pub trait QueryStore: Send + Sync + 'static {
     /// The newest `limit` prices kept of a symbol, newest first.
     async fn history(&self, symbol: Symbol, limit: u32) -> Result<Vec<Quote>, StoreError>;
 
+    /// What the collector has noted of those of these symbols that have no price: why.
+    async fn symbol_notes(&self, symbols: &[Symbol]) -> Result<Vec<(Symbol, String)>, StoreError>;
+
     /// A user's alerts, newest first, before `before`.
     async fn alerts(
         &self,

@@ -57,6 +57,7 @@ macro_rules! contract {
             queries::watches_are_paged_by_id_with_state_and_price
             queries::history_is_the_newest_first
             queries::alerts_are_paged_newest_first_with_their_delivery
+            queries::notes_on_symbols_are_read_as_they_were_last_written
             letters::letters_of_both_kinds_are_merged_newest_first
             letters::a_dead_delivery_is_sent_again
             letters::a_dead_record_is_taken_away

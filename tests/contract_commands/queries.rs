@@ -1,6 +1,6 @@
 //! Reads: watches with what is known of them, prices, alerts.
 
-use tripline::model::{Condition, Told, UserId, WatchId};
+use tripline::model::{Condition, Symbol, Told, UserId, WatchId};
 use tripline::pipeline::notify::Outcome;
 use tripline::server::store::{Command, DeliveryState, QueryStore, WatchPatch, WatchRef};
 
@@ -99,4 +99,27 @@ pub(crate) async fn alerts_are_paged_newest_first_with_their_delivery(f: Fixture
     let mut unknown = open.id;
     unknown.time = at(99);
     assert_eq!(f.store.delivery(unknown).await.unwrap(), None);
+}
+
+pub(crate) async fn notes_on_symbols_are_read_as_they_were_last_written(f: Fixture) {
+    let symbol = |number: usize| format!("S{number}").parse::<Symbol>().unwrap();
+    let note = |text: &str| Some(text.to_owned());
+    let read = async |symbols: &[Symbol]| {
+        let mut notes = f.store.symbol_notes(symbols).await.unwrap();
+        notes.sort();
+        notes
+    };
+    assert_eq!(read(&[symbol(1)]).await, []);
+    let all: Vec<Symbol> = (0..300).map(symbol).collect();
+    let notes: Vec<_> = all.iter().map(|symbol| (*symbol, note("unknown \u{4f60}'\"%"))).collect();
+    f.store.note_symbols(&notes).await.unwrap();
+    assert_eq!(read(&all).await.len(), 300);
+    let changes = [(symbol(1), note("away")), (symbol(2), None), (symbol(999), None)];
+    f.store.note_symbols(&changes).await.unwrap();
+    let found = read(&[symbol(1), symbol(2), symbol(3), symbol(999)]).await;
+    let expected = ["away", "unknown \u{4f60}'\"%"].map(str::to_owned);
+    assert_eq!(found, [(symbol(1), expected[0].clone()), (symbol(3), expected[1].clone())]);
+    f.store.note_symbols(&[]).await.unwrap();
+    f.store.forget_notes().await.unwrap();
+    assert_eq!(read(&all).await, []);
 }

@@ -2,11 +2,17 @@
 //! moments, while ticks, commands and mails flow. At the end everything is as if none had died.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+#[path = "../support/caller.rs"]
 mod caller;
+#[path = "../support/check.rs"]
 mod check;
+#[path = "../support/database.rs"]
+mod database;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/story.rs"]
 mod story;
+#[path = "../support/user.rs"]
 mod user;
 
 use std::collections::BTreeSet;
@@ -16,9 +22,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use caller::Caller;
+use database::Database;
 use futures::StreamExt as _;
 use futures::future::join_all;
-use process::{Serve, eventually, settled};
+use process::{Serve, eventually, mails, settled};
 use story::{Story, ticks};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -89,7 +96,7 @@ async fn being_killed_at_any_moment_loses_nothing_and_repeats_nothing() {
 struct World {
     folder: PathBuf,
     arguments: Vec<String>,
-    server: watch::Sender<Option<SocketAddr>>,
+    server: watch::Sender<Vec<SocketAddr>>,
     answered: watch::Sender<u64>,
     done: CancellationToken,
 }
@@ -100,7 +107,7 @@ async fn run(plan: Plan) {
     let folder = place.path().join("data");
     let partitions = format!("topics.partitions={}", plan.partitions);
     let arguments = ["--market", "none", "--set", &partitions].map(str::to_owned).into();
-    let (server, answered) = (watch::Sender::new(None), watch::Sender::new(0));
+    let (server, answered) = (watch::Sender::new(Vec::new()), watch::Sender::new(0));
     let world = World { folder, arguments, server, answered, done: CancellationToken::new() };
     world.create_feeder().await;
 
@@ -119,7 +126,8 @@ async fn run(plan: Plan) {
     let (world, seed) = (&world, plan.seed);
     let users = (0..plan.users).map(|number| async move {
         let name = format!("user{number}@example.com");
-        let mut user = User::register(world.caller(&name), &world.folder, seed + number).await;
+        let mut store = Database::of_folder(&world.folder).await;
+        let mut user = User::register(world.caller(&name), &mut store, seed + number).await;
         for _ in 0..plan.commands {
             user.act().await;
         }
@@ -141,7 +149,10 @@ async fn run(plan: Plan) {
         status = serve.died() => panic!("{what}: it died: {status}"),
     }
     serve.stop().await;
-    check::all_is_as_the_reference_has_it(&world.folder, &all, &story).await;
+    let (mut store, mails) = (Database::of_folder(&world.folder).await, mails(&world.folder));
+    let found =
+        check::all_is_as_the_reference_has_it(&mut store, &mails, &all, &story, false).await;
+    eprintln!("{what}: {found:?}");
 }
 
 impl World {
@@ -165,7 +176,7 @@ impl World {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let mut serve = Serve::launch(&self.folder, &arguments, env);
         serve.ready().await;
-        self.server.send_replace(serve.grpc());
+        self.server.send_replace(serve.grpc().into_iter().collect());
         serve
     }
 
@@ -187,11 +198,11 @@ impl World {
                     assert_eq!(status.signal(), Some(6), "it died of {status}");
                     assert!(!failed, "it died more than once");
                     failed = true;
-                    self.server.send_replace(None);
+                    self.server.send_replace(Vec::new());
                     serve = self.start(&[]).await;
                 }
                 _ = due => {
-                    self.server.send_replace(None);
+                    self.server.send_replace(Vec::new());
                     serve.kill().await;
                     kill_at = kills.next();
                     serve = self.start(&[]).await;

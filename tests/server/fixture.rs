@@ -16,9 +16,9 @@ use tripline::adapters::clock::{ManualClock, SeededRandom};
 use tripline::adapters::store::sqlite::{SqliteStore, SqliteStoreOptions};
 use tripline::health::Health;
 use tripline::metrics::Metrics;
-use tripline::node::{create_topics, evaluate};
+use tripline::node::{Share, create_topics, evaluate};
 use tripline::pipeline::Backoff;
-use tripline::pipeline::collect::{DoorOptions, LogDoor, SymbolNotes};
+use tripline::pipeline::collect::{DoorOptions, LogDoor};
 use tripline::pipeline::evaluate::{EvaluateOptions, EvaluatorPorts};
 use tripline::proto::usermanagement as um;
 use tripline::proto::usermanagement::user_service_client::UserServiceClient;
@@ -90,11 +90,11 @@ impl World {
                 options,
             )),
             market: None,
-            symbol_notes: SymbolNotes::new(10),
             clock,
             secret: SecretKey::new([7; 32]),
             metrics,
             health: Health::new(),
+            pages: None,
         }
     }
 
@@ -154,7 +154,8 @@ impl Node {
                 load_rows: 1_000,
             },
         };
-        tokio::spawn(evaluate(ports, PARTITIONS, Health::new(), self.stop.clone()));
+        let share = Share::all(PARTITIONS, Health::new(), self.stop.clone());
+        tokio::spawn(evaluate(ports, share));
     }
 
     /// A new connection.

@@ -24,17 +24,29 @@ pub(crate) struct Serve {
     child: Child,
     folder: PathBuf,
     log: Arc<Mutex<String>>,
-    ready: watch::Receiver<Option<(SocketAddr, SocketAddr)>>,
+    ready: watch::Receiver<Option<(Option<SocketAddr>, SocketAddr)>>,
 }
 
 impl Serve {
-    /// Starts `tripline serve` over a data folder with these arguments and environment.
+    /// Starts `tripline serve` over a data folder with these arguments and environment; mails
+    /// become files.
     pub(crate) fn launch(folder: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::launch_with(folder, arguments, env, &["--mailer", "files"])
+    }
+
+    /// The same with other arguments in place of the usual mailer.
+    pub(crate) fn launch_with(
+        folder: &Path,
+        arguments: &[&str],
+        env: &[(&str, &str)],
+        mailer: &[&str],
+    ) -> Self {
         let any_port =
             |flag| if arguments.contains(&flag) { vec![] } else { vec![flag, "127.0.0.1:0"] };
         let mut child = Command::new(env!("CARGO_BIN_EXE_tripline"))
-            .args(["serve", "--mailer", "files", "--set", "log.format=text", "--data-dir"])
+            .args(["serve", "--set", "log.format=text", "--data-dir"])
             .arg(folder)
+            .args(mailer)
             .args([any_port("--grpc"), any_port("--http")].concat())
             .args(arguments)
             .env_remove("TRIPLINE_FAILPOINT")
@@ -54,9 +66,10 @@ impl Serve {
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 if let Some((grpc, http)) =
-                    line.strip_prefix("ready grpc=").and_then(|rest| rest.split_once(" http="))
+                    line.strip_prefix("ready ").and_then(|rest| rest.split_once("http="))
                 {
-                    sender.send_replace(Some((grpc.parse().unwrap(), http.parse().unwrap())));
+                    let grpc = grpc.trim().strip_prefix("grpc=").map(|addr| addr.parse().unwrap());
+                    sender.send_replace(Some((grpc, http.parse().unwrap())));
                 }
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.push_str(&line);
@@ -76,13 +89,13 @@ impl Serve {
     /// Waits for the ready line.
     pub(crate) async fn ready(&mut self) {
         let waiting = self.ready.wait_for(Option::is_some);
-        let came = tokio::time::timeout(PATIENCE, waiting).await;
+        let came = tokio::time::timeout(2 * PATIENCE, waiting).await;
         assert!(matches!(came, Ok(Ok(_))), "it never got ready");
     }
 
-    /// Where gRPC is served; `None` until it is ready.
+    /// Where gRPC is served; `None` until it is ready, and for one that is no server.
     pub(crate) fn grpc(&self) -> Option<SocketAddr> {
-        self.ready.borrow().map(|(grpc, _)| grpc)
+        self.ready.borrow().and_then(|(grpc, _)| grpc)
     }
 
     /// What it has said on standard error.
@@ -118,11 +131,16 @@ impl Serve {
 
     /// Asks it to stop, and waits until it has, with success.
     pub(crate) async fn stop(mut self) {
-        let id = self.child.id().expect("it runs").to_string();
-        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &id]).status().await;
-        assert!(sent.unwrap().success());
+        self.signal("TERM").await;
         let status = self.exit().await;
         assert_eq!(status.code(), Some(0), "{status}");
+    }
+
+    /// Sends it a signal: `STOP`, `CONT`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let kill = ["-c", "kill -\"$0\" \"$1\"", name, &id];
+        assert!(Command::new("sh").args(kill).status().await.unwrap().success());
     }
 
     /// Waits until it ends, which must not take long.
@@ -200,20 +218,33 @@ pub(crate) fn mails(folder: &Path) -> Vec<Mail> {
 
 fn mail(path: &Path) -> Option<Mail> {
     let alert = path.file_name()?.to_str()?.strip_suffix(".eml")?.to_owned();
-    let text = std::fs::read_to_string(path).unwrap();
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        line.unwrap_or_else(|| panic!("{name} is missing in {}\n{text}", path.display())).to_owned()
-    };
-    Some(Mail {
-        alert,
-        time: field("Time"),
-        email: field("To"),
-        symbol: field("Ticker"),
-        condition: field("Condition"),
-        price: field("Price"),
-        threshold: field("Threshold"),
-    })
+    Some(Mail::read(alert, &std::fs::read_to_string(path).unwrap()))
+}
+
+impl Mail {
+    /// A message of which the alert's id is known.
+    pub(crate) fn read(alert: String, text: &str) -> Self {
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            line.unwrap_or_else(|| panic!("{name} is missing in\n{text}")).to_owned()
+        };
+        Self {
+            alert,
+            time: field("Time"),
+            email: field("To"),
+            symbol: field("Ticker"),
+            condition: field("Condition"),
+            price: field("Price"),
+            threshold: field("Threshold"),
+        }
+    }
+
+    /// A message as it went over the wire; its id is that of its alert.
+    pub(crate) fn of_message(text: &str) -> Self {
+        let id =
+            text.lines().find_map(|line| line.strip_prefix("Message-ID: <")?.split('@').next());
+        Self::read(id.unwrap_or_else(|| panic!("no message id in\n{text}")).to_owned(), text)
+    }
 }
 
 /// One of a folder's SQLite files, to be looked into while its owner runs or after.

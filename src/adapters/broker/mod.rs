@@ -7,6 +7,7 @@ pub(crate) mod codec;
 pub mod kafka;
 pub mod memory;
 mod positions;
+pub mod prefixed;
 pub mod sqlite;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

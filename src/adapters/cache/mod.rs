@@ -1,3 +1,4 @@
 //! Request caches.
 
 pub mod moka;
+pub mod redis;

@@ -14,4 +14,11 @@ pub trait CollectStore: Send + Sync + 'static {
 
     /// How many distinct symbols are watched, paused watches included.
     async fn watched_count(&self) -> Result<u64, StoreError>;
+
+    /// Notes why symbols have no price, in place of what was noted of them before; `None`: there
+    /// is nothing to note any more. Each symbol occurs once.
+    async fn note_symbols(&self, notes: &[(Symbol, Option<String>)]) -> Result<(), StoreError>;
+
+    /// Forgets what was noted of every symbol.
+    async fn forget_notes(&self) -> Result<(), StoreError>;
 }

@@ -1,5 +1,6 @@
 //! `tripline.v1.Watches`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -108,7 +109,7 @@ impl Watches for Api {
             views.truncate(limit as usize);
             let last = views.last().filter(|_| more).map(|view| view.watch.id.to_string());
             Ok(ListWatchesResponse {
-                watches: views.iter().map(|view| self.view(view)).collect(),
+                watches: self.views(&views).await?,
                 next_page_token: last.unwrap_or_default(),
             })
         })
@@ -117,8 +118,14 @@ impl Watches for Api {
 }
 
 impl Api {
-    fn view(&self, view: &WatchView) -> v1::Watch {
-        views::watch(view, self.services.symbol_notes.get(view.watch.spec.symbol()))
+    async fn views(&self, found: &[WatchView]) -> Result<Vec<v1::Watch>, Fault> {
+        let symbol = |view: &WatchView| view.watch.spec.symbol();
+        let priceless: Vec<Symbol> =
+            found.iter().filter(|view| view.last.is_none()).map(symbol).collect();
+        let notes: HashMap<Symbol, String> =
+            self.services.queries.symbol_notes(&priceless).await?.into_iter().collect();
+        let watch = |view| views::watch(view, notes.get(&symbol(view)).cloned());
+        Ok(found.iter().map(watch).collect())
     }
 
     /// The watch that a command made or changed, as it is now.
@@ -131,7 +138,8 @@ impl Api {
             return Err(Fault::internal(&"a command on a watch did not name it"));
         };
         let view = self.services.queries.watch(user, WatchRef::Id(WatchId(id))).await?;
-        let watch = view.as_ref().map_or_else(|| views::gone_watch(id), |view| self.view(view));
+        let watch = self.views(view.as_slice()).await?.pop();
+        let watch = watch.unwrap_or_else(|| views::gone_watch(id));
         Ok((view, watch))
     }
 

@@ -244,8 +244,8 @@ impl KafkaOptions {
     /// How long a batch for `topic` waits for more.
     pub(super) fn linger(&self, topic: &str) -> Duration {
         Duration::from_millis(match topic {
-            TICKS_TOPIC => self.ticks.linger_ms,
-            ALERTS_TOPIC => self.alerts.linger_ms,
+            name if name.ends_with(TICKS_TOPIC) => self.ticks.linger_ms,
+            name if name.ends_with(ALERTS_TOPIC) => self.alerts.linger_ms,
             _ => 0,
         })
     }

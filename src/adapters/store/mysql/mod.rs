@@ -16,6 +16,7 @@ mod failure;
 mod grow;
 mod import;
 mod lent;
+mod members;
 mod notify;
 mod open;
 mod operator;

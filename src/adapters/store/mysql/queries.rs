@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 
 use super::MysqlStore;
-use crate::adapters::store::rows::{alert_columns, signed, state_columns, watch_columns};
+use super::bulk::{Bulk, padded};
+use crate::adapters::store::rows::{self, alert_columns, signed, state_columns, watch_columns};
 use crate::adapters::store::views::{alert_view, last_quote, quote, view};
 use crate::model::{Symbol, UserId, WatchId};
 use crate::pipeline::store::StoreError;
@@ -65,6 +66,26 @@ impl QueryStore for MysqlStore {
     async fn history(&self, symbol: Symbol, limit: u32) -> Result<Vec<Quote>, StoreError> {
         let query = || sqlx::query(HISTORY).bind(symbol.as_str().to_owned()).bind(limit);
         self.rows(query).await?.iter().map(|row| quote(row, 0, symbol)).collect()
+    }
+
+    async fn symbol_notes(&self, symbols: &[Symbol]) -> Result<Vec<(Symbol, String)>, StoreError> {
+        const NOTES: Bulk = Bulk {
+            head: "SELECT symbol, note FROM symbol_notes WHERE symbol IN (",
+            row: "?",
+            between: ",",
+            tail: ")",
+        };
+        let mut notes = Vec::new();
+        for piece in padded(symbols) {
+            let query = || {
+                let query = NOTES.of(piece.len());
+                piece.iter().fold(query, |query, symbol| query.bind(symbol.to_string()))
+            };
+            for row in &self.rows(query).await? {
+                notes.push((rows::parsed(row, 0)?, rows::parsed(row, 1)?));
+            }
+        }
+        Ok(notes)
     }
 
     async fn alerts(

@@ -60,6 +60,19 @@ impl QueryStore for SqliteStore {
         }
     }
 
+    async fn symbol_notes(&self, symbols: &[Symbol]) -> Result<Vec<(Symbol, String)>, StoreError> {
+        let mut connection = self.read().await?;
+        let names: Vec<&str> = symbols.iter().map(Symbol::as_str).collect();
+        let found = sqlx::query(
+            "SELECT symbol, note FROM symbol_notes
+             WHERE symbol IN (SELECT value FROM json_each(?))",
+        )
+        .bind(serde_json::Value::from(names).to_string())
+        .fetch_all(&mut *connection)
+        .await?;
+        found.iter().map(|row| Ok((rows::parsed(row, 0)?, rows::parsed(row, 1)?))).collect()
+    }
+
     async fn history(&self, symbol: Symbol, limit: u32) -> Result<Vec<Quote>, StoreError> {
         let mut connection = self.read().await?;
         // By time, because a reset may let an older one in after it; the ring is small.

@@ -32,6 +32,14 @@ impl CollectStore for World {
     async fn watched_count(&self) -> Result<u64, StoreError> {
         Ok(self.watched.lock().unwrap().len() as u64 + 1)
     }
+
+    async fn note_symbols(&self, _: &[(Symbol, Option<String>)]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn forget_notes(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 #[async_trait]

@@ -1,8 +1,5 @@
 //! A user who creates, changes, pauses, resumes and deletes watches, and knows what must be.
 
-use std::path::Path;
-
-use sqlx::Row as _;
 use tripline::adapters::clock::SeededRandom;
 use tripline::model::{Policy, Price, UserId, Version, Watch, WatchId, WatchSpec};
 use tripline::pipeline::clock::Random as _;
@@ -11,7 +8,7 @@ use tripline::proto::v1::accounts_client::AccountsClient;
 use tripline::proto::v1::watches_client::WatchesClient;
 
 use crate::caller::{Caller, PASSWORD};
-use crate::process::database;
+use crate::database::Database;
 use crate::story::{Lived, Story, cents, symbol};
 
 /// Watches that one user has at a time, at most.
@@ -27,7 +24,7 @@ pub(crate) struct User {
 impl User {
     /// Registers, logs in, and creates watches that tell with nearly every tick, so that mails
     /// flow all the time.
-    pub(crate) async fn register(mut caller: Caller, folder: &Path, seed: u64) -> Self {
+    pub(crate) async fn register(mut caller: Caller, store: &mut Database, seed: u64) -> Self {
         let (email, password) = (caller.email.clone(), PASSWORD.to_owned());
         let registration = v1::RegisterRequest { email: email.clone(), password };
         let answer = caller.call(registration, async |channel, request| {
@@ -35,9 +32,8 @@ impl User {
         });
         answer.await;
         caller.log_in().await;
-        let mut store = database(folder, "store.db").await;
-        let row = sqlx::query("SELECT id FROM users WHERE email = ?").bind(&email);
-        let id = UserId(row.fetch_one(&mut store).await.unwrap().get(0));
+        let id = store.number(format!("SELECT id FROM users WHERE email = '{email}'")).await;
+        let id = UserId(u32::try_from(id).unwrap());
         let mut user =
             Self { caller, random: SeededRandom::new(seed), id, watches: Story::default() };
         for number in 0..2 {
@@ -46,6 +42,11 @@ impl User {
             user.create(spec.unwrap()).await;
         }
         user
+    }
+
+    /// Calls that it had to repeat.
+    pub(crate) fn retries(&self) -> u64 {
+        self.caller.retries
     }
 
     fn roll(&self, sides: u64) -> u64 {

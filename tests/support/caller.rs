@@ -1,5 +1,6 @@
 //! A caller that repeats what got no answer, under the same request id, until it has one.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,12 +18,19 @@ use crate::process::PATIENCE;
 /// Everybody's password.
 pub(crate) const PASSWORD: &str = "correct horse";
 
+/// How long a call waits for an answer before it is repeated elsewhere.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
 pub(crate) struct Caller {
     pub(crate) email: String,
-    server: watch::Receiver<Option<SocketAddr>>,
+    /// Where servers are at present; each call and each repetition goes to the next one.
+    servers: watch::Receiver<Vec<SocketAddr>>,
     /// Counts the answers of everybody.
     answered: watch::Sender<u64>,
-    channel: Option<(SocketAddr, Channel)>,
+    channels: HashMap<SocketAddr, Channel>,
+    turn: usize,
+    /// Calls that were repeated.
+    pub(crate) retries: u64,
     token: Option<String>,
     requests: u64,
 }
@@ -30,10 +38,19 @@ pub(crate) struct Caller {
 impl Caller {
     pub(crate) fn new(
         email: &str,
-        server: watch::Receiver<Option<SocketAddr>>,
+        servers: watch::Receiver<Vec<SocketAddr>>,
         answered: watch::Sender<u64>,
     ) -> Self {
-        Self { email: email.to_owned(), server, answered, channel: None, token: None, requests: 0 }
+        Self {
+            email: email.to_owned(),
+            servers,
+            answered,
+            channels: HashMap::new(),
+            turn: 0,
+            retries: 0,
+            token: None,
+            requests: 0,
+        }
     }
 
     pub(crate) async fn log_in(&mut self) {
@@ -83,31 +100,37 @@ impl Caller {
                     let bearer = format!("Bearer {token}").parse().unwrap();
                     request.metadata_mut().insert("authorization", bearer);
                 }
-                let Some(channel) = self.connect().await else { continue };
-                match rpc(channel, request).await {
+                let Some((server, channel)) = self.connect().await else { continue };
+                let answer = tokio::time::timeout(ANSWER_WITHIN, rpc(channel, request)).await;
+                let answer =
+                    answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("it is silent")));
+                match answer {
                     Ok(answer) => return answer.into_inner(),
-                    Err(status) if is_no_answer(&status) => self.channel = None,
+                    Err(status) if is_no_answer(&status) => {
+                        self.retries += 1;
+                        self.channels.remove(&server);
+                    }
                     Err(status) => panic!("{id}: {status}"),
                 }
             }
         };
-        let answer = tokio::time::timeout(PATIENCE, attempts).await;
+        let answer = tokio::time::timeout(3 * PATIENCE, attempts).await;
         let answer = answer.unwrap_or_else(|_| panic!("{email} never got an answer"));
         self.answered.send_modify(|count| *count += 1);
         answer
     }
 
-    async fn connect(&mut self) -> Option<Channel> {
-        let server = (*self.server.wait_for(Option::is_some).await.unwrap())?;
-        if let Some((known, channel)) = &self.channel
-            && *known == server
-        {
-            return Some(channel.clone());
+    async fn connect(&mut self) -> Option<(SocketAddr, Channel)> {
+        let servers = self.servers.wait_for(|servers| !servers.is_empty()).await.unwrap().clone();
+        self.turn += 1;
+        let server = servers[self.turn % servers.len()];
+        if let Some(channel) = self.channels.get(&server) {
+            return Some((server, channel.clone()));
         }
         let endpoint = Endpoint::from_shared(format!("http://{server}")).unwrap();
-        let channel = endpoint.connect().await.ok()?;
-        self.channel = Some((server, channel.clone()));
-        Some(channel)
+        let channel = endpoint.connect_timeout(ANSWER_WITHIN).connect().await.ok()?;
+        self.channels.insert(server, channel.clone());
+        Some((server, channel))
     }
 }
 

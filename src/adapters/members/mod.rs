@@ -1,0 +1,3 @@
+//! Memberships: who shares the partitions of a topic.
+
+pub mod memory;

@@ -1,0 +1,267 @@
+//! The processes of a topology, and the services behind them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::sync::watch;
+use tripline::adapters::broker::kafka::{KafkaBroker, KafkaOptions};
+use tripline::adapters::broker::prefixed::Prefixed;
+use tripline::adapters::clock::{SeededRandom, SystemClock};
+use tripline::metrics::Metrics;
+use tripline::model::Partition;
+use tripline::pipeline::broker::Broker;
+use tripline::pipeline::record::TICKS_TOPIC;
+
+use crate::caller::{Caller, PASSWORD};
+use crate::database::Database;
+use crate::mysql_server;
+use crate::process::{Serve, settled};
+use crate::proxy::Proxy;
+use crate::services::service;
+use crate::smtp::{Script, SmtpServer};
+
+/// Who pushes the ticks.
+pub(crate) const FEEDER: &str = "feeder@example.com";
+
+/// Which processes there are, and over what.
+pub(crate) struct Shape {
+    pub(crate) name: &'static str,
+    /// The roles of each process.
+    pub(crate) roles: &'static [&'static str],
+    pub(crate) partitions: u32,
+    /// Over Kafka, MySQL and Redis; embedded otherwise.
+    pub(crate) services: bool,
+}
+
+/// What a run has of the services: nothing that another one sees.
+struct Services {
+    broker: Arc<dyn Broker>,
+    database: mysql_server::Database,
+    /// The options that name them.
+    options: Vec<String>,
+    /// A way to the database that can be cut, for one of the processes.
+    proxy: Option<Proxy>,
+}
+
+impl Services {
+    async fn find(run: &str) -> Option<Self> {
+        let kafka = service("kafka", "TRIPLINE_TEST_KAFKA")?;
+        let redis = service("redis", "TRIPLINE_TEST_REDIS")?;
+        let database = mysql_server::Database::create().await?;
+        let bootstrap = kafka.split(',').map(str::to_owned).collect();
+        let options = KafkaOptions { bootstrap, ..KafkaOptions::default() };
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SeededRandom::from_host()));
+        let broker = KafkaBroker::new(options, clock, random, Metrics::new("test")).unwrap();
+        let key = "5a".repeat(32);
+        let options = vec![
+            format!("kafka.bootstrap={kafka}"),
+            format!("mysql.url={}", database.url()),
+            format!("redis.url={redis}"),
+            format!("redis.prefix={run}:"),
+            format!("topics.prefix={run}-"),
+            format!("topics.group={run}"),
+            format!("server.fingerprint_key={key}"),
+            "mysql.connections_max=8".to_owned(),
+        ];
+        let url = database.url();
+        let upstream = url.rsplit_once('@').and_then(|(_, place)| place.split('/').next());
+        let proxy = Proxy::open(&format!("{run}-mysql"), upstream?);
+        let broker = Prefixed::over(Arc::new(broker), &format!("{run}-"));
+        Some(Self { broker, database, options, proxy })
+    }
+}
+
+/// One process.
+pub(crate) struct Node {
+    pub(crate) roles: &'static str,
+    folder: PathBuf,
+    serve: Option<Serve>,
+}
+
+/// The processes of a topology.
+pub(crate) struct Fleet {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) servers: watch::Sender<Vec<SocketAddr>>,
+    /// Counts the answers that callers got.
+    pub(crate) answered: watch::Sender<u64>,
+    pub(crate) mail: SmtpServer,
+    partitions: u32,
+    services: Option<Services>,
+    options: Vec<String>,
+    place: TempDir,
+}
+
+impl Fleet {
+    /// Starts every process at once, and waits until all are ready. `None` where the services are
+    /// not.
+    pub(crate) async fn start(shape: &Shape) -> Option<Self> {
+        let run = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+        let services = match shape.services {
+            true => Some(Services::find(&run).await?),
+            false => None,
+        };
+        let mail = SmtpServer::start(Script::default()).await;
+        let mut options: Vec<String> = [
+            "market.source=none",
+            "deliver.retry_delays_s=1,1,1,1,1,1,1,1,1,1",
+            "deliver.breaker.open_s=1",
+            // A notifier that dies leaves its claims behind for as long.
+            "deliver.lease_ms=15000",
+            "deliver.attempt_timeout_ms=8000",
+        ]
+        .map(str::to_owned)
+        .into();
+        options.push(format!("topics.partitions={}", shape.partitions));
+        options.push(format!("mail.mailer={}", mail.url()));
+        options.extend(services.iter().flat_map(|services| services.options.clone()));
+        let place = tempfile::tempdir().unwrap();
+        let node = |(number, roles): (usize, &&'static str)| {
+            let folder = place.path().join(format!("{number}-{roles}"));
+            Node { roles, folder, serve: None }
+        };
+        let nodes = shape.roles.iter().enumerate().map(node).collect();
+        let (servers, answered) = (watch::Sender::new(Vec::new()), watch::Sender::new(0));
+        let partitions = shape.partitions;
+        let mut fleet =
+            Self { nodes, servers, answered, mail, partitions, services, options, place };
+        for number in 0..fleet.nodes.len() {
+            fleet.launch(number);
+        }
+        let serves = fleet.nodes.iter_mut().filter_map(|node| node.serve.as_mut());
+        join_all(serves.map(Serve::ready)).await;
+        fleet.tell_servers();
+        Some(fleet)
+    }
+
+    /// The flags that set every option.
+    fn flags(&self) -> Vec<String> {
+        self.options.iter().flat_map(|option| ["--set".to_owned(), option.clone()]).collect()
+    }
+
+    /// The process whose way to the database can be cut.
+    pub(crate) fn behind_proxy(&self) -> Option<(usize, &Proxy)> {
+        let proxy = self.services.as_ref()?.proxy.as_ref()?;
+        let number = self.nodes.iter().position(|node| node.roles == "evaluator")?;
+        Some((number, proxy))
+    }
+
+    fn launch(&mut self, number: usize) {
+        let mut flags = self.flags();
+        if let (Some((behind, proxy)), Some(services)) = (self.behind_proxy(), &self.services)
+            && behind == number
+        {
+            let url = services.database.url();
+            let (user, place) = url.rsplit_once('@').unwrap();
+            let (_, name) = place.split_once('/').unwrap();
+            flags.extend(["--set".to_owned(), format!("mysql.url={user}@{}/{name}", proxy.listen)]);
+        }
+        flags.extend(["--roles".to_owned(), self.nodes[number].roles.to_owned()]);
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let node = &mut self.nodes[number];
+        node.serve = Some(Serve::launch_with(&node.folder, &flags, &[], &[]));
+    }
+
+    /// Tells the callers where the servers are.
+    fn tell_servers(&self) {
+        let serves = self.nodes.iter().filter_map(|node| node.serve.as_ref());
+        self.servers.send_replace(serves.filter_map(Serve::grpc).collect());
+    }
+
+    /// Kills a process and starts it again, which takes as long as it takes.
+    pub(crate) async fn kill_and_start(&mut self, number: usize) {
+        let serve = self.nodes[number].serve.take().unwrap();
+        self.tell_servers();
+        serve.kill().await;
+        self.launch(number);
+        self.nodes[number].serve.as_mut().unwrap().ready().await;
+        self.tell_servers();
+    }
+
+    /// Sends a process a signal.
+    pub(crate) async fn signal(&self, number: usize, name: &str) {
+        self.nodes[number].serve.as_ref().unwrap().signal(name).await;
+    }
+
+    /// Asks every process to stop, and waits until all have.
+    pub(crate) async fn stop(&mut self) {
+        let serves: Vec<Serve> =
+            self.nodes.iter_mut().filter_map(|node| node.serve.take()).collect();
+        join_all(serves.into_iter().map(Serve::stop)).await;
+    }
+
+    /// The first feeder comes from the host, not over the API.
+    pub(crate) async fn add_feeder(&self) {
+        let password = self.place.path().join("password");
+        std::fs::write(&password, PASSWORD).unwrap();
+        let add = Command::new(env!("CARGO_BIN_EXE_tripline"))
+            .args(["user", "add", FEEDER, "--role", "feeder", "--password-file"])
+            .arg(password)
+            .arg("--data-dir")
+            .arg(&self.nodes[0].folder)
+            .args(self.flags())
+            .current_dir(self.place.path())
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        assert!(add.status.success(), "{}", String::from_utf8_lossy(&add.stderr));
+    }
+
+    pub(crate) fn caller(&self, email: &str) -> Caller {
+        Caller::new(email, self.servers.subscribe(), self.answered.clone())
+    }
+
+    /// The store.
+    pub(crate) async fn database(&self) -> Database {
+        match &self.services {
+            Some(services) => Database::of_url(&services.database.url()).await,
+            None => Database::of_folder(&self.nodes[0].folder).await,
+        }
+    }
+
+    /// Waits until all that was accepted is evaluated and everything told has ended somewhere; the
+    /// log holds at least `ticks` then.
+    pub(crate) async fn settled(&self, ticks: u64, patience: Duration) {
+        let Some(services) = &self.services else {
+            return settled(&self.nodes[0].folder, ticks).await;
+        };
+        let mut store = self.database().await;
+        let mut seen = (0, 0, 0);
+        let settling = async {
+            let mut again = tokio::time::interval(Duration::from_millis(100));
+            loop {
+                again.tick().await;
+                let mut end = 0;
+                for partition in (0..self.partitions).map(Partition) {
+                    end += match services.broker.bounds(TICKS_TOPIC, partition).await {
+                        Ok(bounds) => bounds.end.0,
+                        Err(_) => u64::MAX / 100,
+                    };
+                }
+                let row = store.rows(
+                    "SELECT CAST((SELECT COALESCE(SUM(position), 0) FROM partitions \
+                             WHERE topic = 'to-alert-system') AS SIGNED), \
+                            CAST((SELECT COUNT(*) FROM changes) \
+                     + (SELECT COUNT(*) FROM deliveries WHERE state IN ('pending', 'claimed')) \
+                     + (SELECT COUNT(*) FROM alerts \
+                        WHERE id NOT IN (SELECT alert_id FROM deliveries)) AS SIGNED)",
+                );
+                let row = row.await.remove(0);
+                let (read, open) = (row[0].number().cast_unsigned(), row[1].number());
+                if end >= ticks && read == end && open == 0 {
+                    return;
+                }
+                seen = (end, read, open);
+            }
+        };
+        let settled = tokio::time::timeout(patience, settling).await;
+        let (end, read, open) = seen;
+        assert!(settled.is_ok(), "the log ends at {end}, {read} are evaluated, {open} are open");
+    }
+}

@@ -1,0 +1,134 @@
+//! One scenario on every topology: fused and split, embedded and over the real services. All give
+//! the alerts of the slow reference. With `dev/test --full` also while whatever can fail does.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+#[path = "../support/caller.rs"]
+mod caller;
+#[path = "../support/check.rs"]
+mod check;
+#[path = "../support/database.rs"]
+mod database;
+mod faults;
+mod fleet;
+#[path = "../support/mysql_server.rs"]
+mod mysql_server;
+#[path = "../support/process.rs"]
+mod process;
+mod proxy;
+mod scenario;
+#[path = "../support/services.rs"]
+mod services;
+#[path = "../support/smtp.rs"]
+mod smtp;
+#[path = "../support/story.rs"]
+mod story;
+#[path = "../support/user.rs"]
+mod user;
+
+use std::net::TcpListener;
+
+use faults::Faults;
+use fleet::{Fleet, Shape};
+use process::{Serve, eventually, page};
+use scenario::Plan;
+use tripline::adapters::clock::SeededRandom;
+use tripline::pipeline::clock::Random as _;
+
+const FUSED: [&str; 1] = ["all"];
+const SPLIT: [&str; 5] = ["server", "collector", "evaluator", "notifier", "admin"];
+const SCALED: [&str; 9] = [
+    "server",
+    "server",
+    "collector",
+    "evaluator",
+    "evaluator",
+    "evaluator",
+    "notifier",
+    "notifier",
+    "admin",
+];
+
+/// The seed of what runs without `--full`.
+const SEED: u64 = 20_260_105;
+const PLAN: Plan = Plan { seed: SEED, batches: 60, users: 3, commands: 25 };
+
+/// Runs the scenario where the services for it are, and prints what was checked.
+async fn run(shape: Shape, plan: Plan, faults: Option<Faults>) {
+    let Some(fleet) = Fleet::start(&shape).await else { return };
+    let history = scenario::run(fleet, &plan, faults).await;
+    eprintln!("{}, seed {}: {history}", shape.name, plan.seed);
+}
+
+fn is_full() -> bool {
+    let full = std::env::var_os("TRIPLINE_TEST_FULL").is_some();
+    if !full {
+        eprintln!("not run: only with dev/test --full");
+    }
+    full
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_waits_for_what_is_not_there_and_says_so() {
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (http, nobody) = (free(), free());
+    let place = tempfile::tempdir().unwrap();
+    let (kafka, mysql) = (nobody.to_string(), format!("mysql://u:hunter2@{nobody}/d"));
+    let http_flag = http.to_string();
+    let flags =
+        ["--kafka", &kafka, "--mysql", &mysql, "--http", &http_flag, "--roles", "evaluator"];
+    let serve = Serve::launch_with(&place.path().join("data"), &flags, &[], &[]);
+    let body = eventually("it says what it waits for", async || {
+        let (status, body) = page(http, "/readyz")?;
+        (status == 503 && body.contains("mysql") && body.contains("refused")).then_some(body)
+    })
+    .await;
+    assert!(!body.contains("hunter2"), "{body}");
+    assert_eq!(page(http, "/healthz").unwrap().0, 200);
+    serve.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fused_embedded() {
+    let shape = Shape { name: "fused, embedded", roles: &FUSED, partitions: 3, services: false };
+    run(shape, PLAN, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fused_over_services() {
+    if is_full() {
+        let shape =
+            Shape { name: "fused over services", roles: &FUSED, partitions: 3, services: true };
+        run(shape, PLAN, None).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn split_one_process_a_node() {
+    if is_full() {
+        let shape = Shape { name: "split", roles: &SPLIT, partitions: 3, services: true };
+        run(shape, PLAN, None).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn split_and_scaled() {
+    let shape = Shape { name: "split and scaled", roles: &SCALED, partitions: 6, services: true };
+    run(shape, PLAN, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn split_and_scaled_while_everything_fails() {
+    if !is_full() {
+        return;
+    }
+    let seed = match std::env::var("TRIPLINE_SEED") {
+        Ok(text) => text.parse().expect("TRIPLINE_SEED: expected a number"),
+        Err(_) => SeededRandom::from_host().next_u64() % 1_000_000,
+    };
+    eprintln!("TRIPLINE_SEED={seed}");
+    let plan = Plan { seed, batches: 300, users: 4, commands: 100 };
+    let shape =
+        Shape { name: "split, scaled, failing", roles: &SCALED, partitions: 6, services: true };
+    let faults = Faults::of_seed(seed, plan.calls());
+    run(shape, plan, Some(faults)).await;
+}
