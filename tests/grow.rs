@@ -14,7 +14,9 @@ use tripline::adapters::store::mysql::Growth;
 use tripline::metrics::Metrics;
 use tripline::model::{Offset, Partition, Timestamp};
 use tripline::node::{GrowError, GrowOptions, Growing, Grown};
-use tripline::pipeline::broker::{Bounds, Broker, BrokerError, Placed, Record, partition_of};
+use tripline::pipeline::broker::{
+    Bounds, Broker, BrokerError, Placed, Record, Topic, partition_of,
+};
 use tripline::pipeline::clock::Clock;
 use tripline::pipeline::cluster::{ClusterReport, ClusterView, Difference};
 use tripline::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
@@ -61,8 +63,12 @@ impl Renamed {
 
 #[async_trait]
 impl Broker for Renamed {
-    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<u32, BrokerError> {
+    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<Topic, BrokerError> {
         self.kafka.create_topic(&self.name(topic), partitions).await
+    }
+
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        self.kafka.topic(&self.name(topic)).await
     }
 
     async fn append(

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join_all;
+
 use crate::adapters::store::mysql::Growth;
 use crate::model::{Offset, Partition};
 use crate::pipeline::broker::{Broker, BrokerError};
@@ -151,15 +153,11 @@ impl Growing<'_> {
 
     /// Where each partition ends; 0 for one that never held anything.
     async fn ends(&self, topic: &str) -> Result<Vec<(Partition, Offset)>, GrowError> {
-        let mut ends = Vec::new();
-        for partition in (0..).map(Partition) {
-            match self.broker.bounds(topic, partition).await {
-                Ok(bounds) => ends.push((partition, bounds.end)),
-                Err(BrokerError::Unknown { .. }) => return Ok(ends),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(ends)
+        let partitions = self.broker.topic(topic).await?.partitions;
+        let ends = (0..partitions).map(Partition).map(async |partition| {
+            self.broker.bounds(topic, partition).await.map(|bounds| (partition, bounds.end))
+        });
+        Ok(try_join_all(ends).await?)
     }
 
     /// Who still uses the store, or what came in meanwhile; `None` when all have stopped.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tripline::adapters::broker::sqlite::{SqliteLog, SqliteLogOptions};
 use tripline::adapters::clock::SystemClock;
-use tripline::node::{DataDir, create_topics};
+use tripline::node::DataDir;
+use tripline::pipeline::broker::Broker as _;
+use tripline::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
 
 use crate::user::{Ended, User};
 
@@ -15,7 +17,9 @@ async fn user() -> User {
     let file = folder.path().join("log.db");
     let log = SqliteLog::open(&file, SqliteLogOptions::default(), Arc::new(SystemClock)).await;
     let log = log.unwrap();
-    create_topics(&log, 3).await.unwrap();
+    for topic in [TICKS_TOPIC, ALERTS_TOPIC] {
+        log.create_topic(topic, 3).await.unwrap();
+    }
     log.close().await;
     user
 }

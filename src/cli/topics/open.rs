@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
+use futures::future::try_join_all;
 
 use super::super::failure::Failure;
 use super::super::settings::SettingsArgs;
@@ -90,15 +91,14 @@ impl Log {
 
     /// Where each partition of a topic begins and ends; nothing for a topic that is not there.
     pub(super) async fn bounds(&self, topic: Topic) -> Result<Vec<Bounds>, Failure> {
-        let mut all = Vec::new();
-        for partition in (0..).map(Partition) {
-            match self.broker().bounds(topic.name(), partition).await {
-                Ok(bounds) => all.push(bounds),
-                Err(BrokerError::Unknown { .. }) => break,
-                Err(error) => return Err(failed(&error)),
-            }
-        }
-        Ok(all)
+        let partitions = match self.broker().topic(topic.name()).await {
+            Ok(topic) => topic.partitions,
+            Err(BrokerError::UnknownTopic(_)) => 0,
+            Err(error) => return Err(failed(&error)),
+        };
+        let bounds = (0..partitions)
+            .map(|partition| self.broker().bounds(topic.name(), Partition(partition)));
+        try_join_all(bounds).await.map_err(|error| failed(&error))
     }
 
     pub(super) async fn close(&self) {
