@@ -182,7 +182,7 @@ async fn a_cancelled_call_loses_nothing(stream: &mut dyn TickStream, whole: &mut
 /// What only a file has: an end, and rows that are wrong.
 #[tokio::test]
 async fn a_file_ends_and_a_wrong_row_is_named() {
-    let text = "time,symbol,price\n2000-01-03,A,1\n2000-01-04,A,-1\n2000-01-05,A,2\n";
+    let text = "time,symbol,price\n2000-01-03T10:00:00Z,A,1\n2000-01-04T10:00:00Z,A,-1\n2000-01-05T10:00:00Z,A,2\n";
     let (mut stream, _dir) = replay_of(text);
     let mut told = Vec::new();
     while let Some(next) = soon(stream.next()).await {

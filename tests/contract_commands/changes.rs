@@ -32,14 +32,14 @@ pub(crate) async fn concurrent_changes_of_parts_all_take_effect(f: Fixture) {
         policy(step),
         policy(kind),
         WatchPatch { low: Some(None), ..none },
-        WatchPatch { high: Some(Some(price("9"))), ..none },
+        WatchPatch { high: Some(Some(price("300"))), ..none },
         WatchPatch { cooldown_s: Some(60), ..none },
         WatchPatch { paused: Some(true), ..none },
     ];
     let changes = patches.map(|patch| f.change(ann, id, patch));
     futures::future::join_all(changes).await;
     let Watch { paused, spec, .. } = f.watch(ann, id).await;
-    assert_eq!((spec.low(), spec.high()), (None, Some(price("9"))));
+    assert_eq!((spec.low(), spec.high()), (None, Some(price("300"))));
     assert_eq!((spec.cooldown_s(), paused), (60, true));
     assert_eq!(spec.policy(), Policy::Step { step: price("2.5") });
     // What a policy does not use is not kept for the time when it is another.
