@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
 
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
@@ -25,13 +26,17 @@ use crate::fixture::{
 };
 use crate::mysql_server::Database;
 
-/// Collects the statements that sqlx tells of.
-#[derive(Clone, Default)]
-struct Statements(Arc<Mutex<BTreeSet<String>>>);
+/// Collects the statements that sqlx tells of on one thread: other tests run meanwhile.
+#[derive(Clone)]
+struct Statements {
+    texts: Arc<Mutex<BTreeSet<String>>>,
+    thread: ThreadId,
+}
 
 impl<S: tracing::Subscriber> Layer<S> for Statements {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        if event.metadata().target() != "sqlx::query" {
+        let here = std::thread::current().id() == self.thread;
+        if !here || event.metadata().target() != "sqlx::query" {
             return;
         }
         let mut text = Text::default();
@@ -40,7 +45,7 @@ impl<S: tracing::Subscriber> Layer<S> for Statements {
         for statement in text.split(';') {
             let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ");
             if !statement.is_empty() {
-                self.0.lock().unwrap().insert(statement);
+                self.texts.lock().unwrap().insert(statement);
             }
         }
     }
@@ -275,12 +280,13 @@ async fn scans(connection: &mut MySqlConnection, statement: &str) -> Vec<String>
 async fn each_is_written_out_and_uses_an_index() {
     let Some(database) = Database::create().await else { return };
     let database = Arc::new(database);
-    let statements = Statements::default();
-    let collecting =
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(statements.clone()));
+    let statements = Statements { texts: Arc::default(), thread: std::thread::current().id() };
+    // For all threads, or those that are met on another first would be taken for not listened to.
+    let collector = tracing_subscriber::registry().with(statements.clone());
+    tracing::subscriber::set_global_default(collector).unwrap();
+    tracing::callsite::rebuild_interest_cache();
     tour(&mysql_on(database.clone()).await).await;
-    drop(collecting);
-    let mut statements = std::mem::take(&mut *statements.0.lock().unwrap());
+    let mut statements = std::mem::take(&mut *statements.texts.lock().unwrap());
     // Of the tests' clock only.
     statements.retain(|statement| !statement.starts_with("SET SESSION timestamp"));
     assert!(statements.len() > 80, "{} statements: {statements:#?}", statements.len());

@@ -166,7 +166,7 @@ pub(crate) async fn records_are_set_aside_once(f: &Fixture) {
         .hands
         .texts(
             "SELECT concat(topic, '/', `partition`, '@', `offset`, ' ', reason, ' ', \
-             coalesce(hex(`key`), 'NULL'), ' ', hex(value), ' ', set_aside_ms) \
+             CASE WHEN `key` IS NULL THEN 'NULL' ELSE hex(`key`) END, ' ', hex(value), ' ', set_aside_ms) \
              FROM dead_records ORDER BY `offset`",
         )
         .await;
