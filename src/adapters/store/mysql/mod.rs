@@ -4,17 +4,39 @@
 //! in the common subset of MySQL 8.4 and MariaDB 10.11. Times that claims and leases rest on are
 //! the server's.
 
+mod accounts;
+mod bulk;
+mod collect;
+mod commands;
+mod counts;
+mod deliveries;
+mod evaluate;
+mod evaluation;
 mod failure;
+mod import;
 mod lent;
+mod notify;
 mod open;
+mod operator;
 mod options;
+mod progress;
+mod queries;
+mod requests;
 mod retry;
+mod settlements;
+mod sweep;
+mod topics;
+mod watch_commands;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sqlx::mysql::MySqlPool;
+use tokio::sync::watch;
 
 use crate::adapters::store::sqlite::SqliteStoreOptions;
+use crate::model::Partition;
 use crate::pipeline::clock::Clock;
 
 pub(crate) use failure::Failure;
@@ -42,9 +64,19 @@ struct Inner {
     pool: MySqlPool,
     /// The distance of two ids that one statement gives out.
     id_step: i64,
+    /// How many partitions there are; 0 until that is known.
+    partitions: AtomicU32,
+    /// Counts the commits of this process that may have left changes for the evaluator.
+    changes: watch::Sender<u64>,
+    /// That count, per partition, when its changes were last read.
+    changes_read: Mutex<HashMap<Partition, u64>>,
 }
 
 impl MysqlStore {
+    fn changes_read(&self) -> MutexGuard<'_, HashMap<Partition, u64>> {
+        self.inner.changes_read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Closes the connections, each when what runs on it has ended.
     pub async fn close(&self) {
         self.inner.pool.close().await;

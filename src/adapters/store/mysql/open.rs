@@ -1,15 +1,19 @@
 //! Opening the store on a server: connections, schema, and errors that say what to do.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, Connection};
+use tokio::sync::watch;
 
 use super::lent::Lent;
+use super::topics::known_partitions;
 use super::{Failure, Inner, MysqlOptions, MysqlStore};
+use crate::adapters::store::rows::int;
 use crate::adapters::store::sqlite::SqliteStoreOptions;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::store::StoreError;
@@ -51,19 +55,30 @@ impl MysqlStore {
         time: Option<Arc<dyn Clock>>,
     ) -> Result<Self, StoreError> {
         let pool = pool(&mysql, time).connect_lazy_with(connect_options(&mysql)?);
-        let mut inner = Inner { mysql, options, clock, pool, id_step: 1 };
-        let opening = Self { inner: Arc::new(inner) };
-        let prepare = || async {
-            let mut connection = opening.read().await?;
-            let step = prepare(&mut connection).await?;
-            connection.give_back();
-            Ok(step)
+        let mut inner = Inner {
+            mysql,
+            options,
+            clock,
+            pool,
+            id_step: 1,
+            partitions: AtomicU32::new(0),
+            changes: watch::Sender::new(1),
+            changes_read: Mutex::default(),
         };
+        let opening = Self { inner: Arc::new(inner) };
         let limit = Duration::from_secs(2 * u64::from(MIGRATION_WAIT_S));
-        let id_step = opening.attempts_within(limit, |_| prepare()).await?;
+        let (id_step, partitions) = opening
+            .attempts_within(limit, |_| async {
+                let mut connection = opening.read().await?;
+                let prepared = prepare(&mut connection).await?;
+                connection.give_back();
+                Ok(prepared)
+            })
+            .await?;
         inner = Arc::try_unwrap(opening.inner)
             .map_err(|_| StoreError::Permanent("the store is in use already".to_owned()))?;
         inner.id_step = id_step;
+        inner.partitions = AtomicU32::new(partitions);
         Ok(Self { inner: Arc::new(inner) })
     }
 }
@@ -144,8 +159,12 @@ async fn set_time(
     Ok(())
 }
 
-/// Makes the database ready for use; returns the distance of two ids given out by a statement.
-async fn prepare(connection: &mut Lent) -> Result<i64, Failure> {
+/// Makes the database ready for use; returns the distance of two ids given out by a statement,
+/// and how many partitions there are, or 0.
+async fn prepare(connection: &mut Lent) -> Result<(i64, u32), Failure> {
+    let version: String =
+        sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut **connection).await?;
+    check_version(&version)?;
     // Not sqlx's own lock, which waits without an end.
     let locked: Option<i64> =
         sqlx::query_scalar("SELECT GET_LOCK(CONCAT('tripline.', SHA1(DATABASE())), ?)")
@@ -160,10 +179,20 @@ async fn prepare(connection: &mut Lent) -> Result<i64, Failure> {
         .execute(&mut **connection)
         .await?;
     migrated?;
-    let step: i64 = sqlx::query_scalar("SELECT CAST(@@auto_increment_increment AS SIGNED)")
-        .fetch_one(&mut **connection)
-        .await?;
-    Ok(step)
+    let server = sqlx::query(
+        "SELECT CAST(@@auto_increment_increment AS SIGNED), \
+         CAST(@@GLOBAL.innodb_flush_log_at_trx_commit AS SIGNED)",
+    )
+    .fetch_one(&mut **connection)
+    .await?;
+    if int(&server, 1)? != 1 {
+        tracing::warn!(
+            "the MySQL server may lose commits when it dies: set innodb_flush_log_at_trx_commit \
+             to 1 there"
+        );
+    }
+    tracing::debug!(version, "the store is open");
+    Ok((int(&server, 0)?, known_partitions(connection).await?))
 }
 
 /// Brings the schema up to date. What a newer version has added is left alone: it was added so
@@ -207,5 +236,33 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), Failure> {
             "the database was made for newer versions of tripline only (migration {version}); \
              run one of those, or restore a backup from before it"
         )))),
+    }
+}
+
+/// Rows that others have locked are skipped by claims, which older servers can't.
+fn check_version(version: &str) -> Result<(), StoreError> {
+    let mut numbers = version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let needed = if version.contains("MariaDB") { (10, 6) } else { (8, 0) };
+    if found < needed {
+        return Err(StoreError::Permanent(format!(
+            "expected MySQL 8.0 or MariaDB 10.6 or later, found {version}"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_are_refused() {
+        for version in ["8.4.3", "8.0.40-0ubuntu0.24.04.1", "10.11.19-MariaDB-0+deb12u1", "9.1.0"] {
+            assert_eq!(check_version(version), Ok(()), "{version}");
+        }
+        for version in ["5.7.44", "10.5.9-MariaDB", "none"] {
+            assert!(check_version(version).is_err(), "{version}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::bulk::Bulk;
 use super::requests::{add_record, find_record};
 use super::views::role_text;
 use super::{SqliteStore, rows};
+use crate::adapters::store::to_the_end;
 use crate::failpoint;
 use crate::model::{Email, UserId, WatchSpec};
 use crate::pipeline::store::StoreError;
@@ -25,7 +26,7 @@ impl CommandStore for SqliteStore {
         command: &Command,
     ) -> Result<Recorded, StoreError> {
         let (store, request, command) = (self.clone(), request.cloned(), command.clone());
-        self.to_the_end(async move { store.carry_out(request.as_ref(), &command).await }).await
+        to_the_end(async move { store.carry_out(request.as_ref(), &command).await }).await
     }
 
     async fn record(&self, request: &Request, reply: &Reply) -> Result<Recorded, StoreError> {
@@ -50,23 +51,11 @@ impl CommandStore for SqliteStore {
         watches: &[(Email, WatchSpec)],
     ) -> Result<Option<u64>, StoreError> {
         let (store, watches) = (self.clone(), watches.to_vec());
-        self.to_the_end(async move { store.load(content, &watches).await }).await
+        to_the_end(async move { store.load(content, &watches).await }).await
     }
 }
 
 impl SqliteStore {
-    /// Runs to the end even when the caller goes away: a commit whose caller was gone would
-    /// leave its changes unannounced.
-    async fn to_the_end<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        match tokio::spawn(work).await {
-            Ok(done) => done,
-            Err(error) => Err(StoreError::Transient(format!("a command was interrupted: {error}"))),
-        }
-    }
-
     async fn carry_out(
         &self,
         request: Option<&Request>,

@@ -19,7 +19,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod topics;
-mod watch_commands;
+pub(super) mod watch_commands;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -282,7 +282,10 @@ impl Work<'_> {
 }
 
 /// The watch after `patch`; `None` if that changes nothing.
-fn changed(old: &Watch, patch: &WatchPatch) -> Result<Option<Watch>, WatchSpecError> {
+pub(in crate::adapters::store) fn changed(
+    old: &Watch,
+    patch: &WatchPatch,
+) -> Result<Option<Watch>, WatchSpecError> {
     let spec = WatchSpec::new(
         patch.symbol.unwrap_or(old.spec.symbol()),
         patch.low.unwrap_or(old.spec.low()),
