@@ -118,6 +118,7 @@ pub struct TopicOptions {
     /// The consumer group.
     pub group: String,
     /// What the names of the topics begin with, at Kafka.
+    #[serde(default)]
     pub prefix: String,
 }
 
