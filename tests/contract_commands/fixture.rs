@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use tripline::adapters::clock::ManualClock;
+use tripline::adapters::store::mysql::MysqlStore;
 use tripline::adapters::store::sqlite::{SqliteStore, SqliteStoreOptions};
 use tripline::model::*;
 use tripline::pipeline::broker::{Topic, TopicId, partition_of};
@@ -18,6 +19,8 @@ use tripline::pipeline::notify::{
 use tripline::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
 use tripline::pipeline::store::{DeadRecord, Span, TopicStore};
 use tripline::server::store::*;
+
+use crate::mysql_server::Database;
 
 pub(crate) const PARTITIONS: u32 = 3;
 pub(crate) const WATCHES_MAX: u32 = 5;
@@ -59,11 +62,13 @@ pub(crate) struct Fixture {
     pub(crate) open: Box<dyn Fn() -> BoxFuture<'static, Arc<dyn Ports>> + Send + Sync>,
 }
 
-pub(crate) async fn sqlite() -> Fixture {
-    let dir = Arc::new(tempfile::tempdir().unwrap());
-    let clock = Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap()));
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap()))
+}
+
+fn options() -> SqliteStoreOptions {
     let days = u32::try_from(KEEP_DAYS).unwrap();
-    let options = SqliteStoreOptions {
+    SqliteStoreOptions {
         watches_per_account_max: WATCHES_MAX,
         sessions_per_account_max: SESSIONS_MAX,
         sweep_rows_max: SWEEP_ROWS_MAX,
@@ -72,14 +77,41 @@ pub(crate) async fn sqlite() -> Fixture {
         keep_alerts_days: days,
         keep_deliveries_days: days,
         ..SqliteStoreOptions::default()
-    };
+    }
+}
+
+pub(crate) async fn sqlite() -> Option<Fixture> {
+    let (dir, clock) = (Arc::new(tempfile::tempdir().unwrap()), clock());
     let open = {
         let clock = clock.clone();
         move || {
-            let (dir, options, clock) = (dir.clone(), options.clone(), clock.clone());
+            let (dir, clock) = (dir.clone(), clock.clone());
             async move {
                 let path = dir.path().join("tripline.db");
-                let store = SqliteStore::open(&path, options, clock).await.unwrap();
+                let store = SqliteStore::open(&path, options(), clock).await.unwrap();
+                adopt(&store).await;
+                Arc::new(store) as Arc<dyn Ports>
+            }
+            .boxed()
+        }
+    };
+    Some(Fixture { store: open().await, clock, open: Box::new(open) })
+}
+
+/// A fresh database on the server that the tests have, if they have one.
+pub(crate) async fn mysql() -> Option<Fixture> {
+    Some(mysql_on(Arc::new(Database::create().await?)).await)
+}
+
+pub(crate) async fn mysql_on(database: Arc<Database>) -> Fixture {
+    let clock = clock();
+    let open = {
+        let clock = clock.clone();
+        move || {
+            let (database, clock) = (database.clone(), clock.clone());
+            async move {
+                let store = MysqlStore::open_with_time_of(database.options(), options(), clock);
+                let store = store.await.unwrap();
                 adopt(&store).await;
                 Arc::new(store) as Arc<dyn Ports>
             }

@@ -8,18 +8,22 @@ mod deletions;
 mod fixture;
 mod letters;
 mod model;
+#[path = "../support/mysql_server.rs"]
+mod mysql_server;
 mod queries;
 mod requests;
+mod statements;
 mod sweep;
 
-use fixture::sqlite;
+use fixture::{mysql, sqlite};
 
 macro_rules! contract {
     ($adapter:ident: $($group:ident::$case:ident)*) => {
         mod $adapter {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                crate::$group::$case(crate::$adapter().await).await;
+                let Some(fixture) = crate::$adapter().await else { return };
+                crate::$group::$case(fixture).await;
             })*
         }
     };
@@ -66,3 +70,4 @@ macro_rules! contract {
 }
 
 contract!(sqlite);
+contract!(mysql);

@@ -36,12 +36,18 @@ impl Model {
         symbols
     }
 
-    /// Carries a command out; the ids of what is new are taken from the store's reply.
-    fn run(&mut self, command: &Command, found: &Reply) -> Reply {
-        self.carry_out(command, found).unwrap_or_else(Reply::Refused)
+    /// Carries a command out; the ids of what is new are taken from the store: from its reply,
+    /// and that of the first watch of a new account from `first`.
+    fn run(&mut self, command: &Command, found: &Reply, first: Option<u64>) -> Reply {
+        self.carry_out(command, found, first).unwrap_or_else(Reply::Refused)
     }
 
-    fn carry_out(&mut self, command: &Command, found: &Reply) -> Result<Reply, Refusal> {
+    fn carry_out(
+        &mut self,
+        command: &Command,
+        found: &Reply,
+        first: Option<u64>,
+    ) -> Result<Reply, Refusal> {
         match command {
             Command::Register { email, watch, .. } => {
                 if self.users.values().any(|taken| taken == email.folded()) {
@@ -54,8 +60,9 @@ impl Model {
                 self.user_last = user;
                 self.users.insert(user, email.folded().to_owned());
                 if let Some(spec) = watch {
-                    // Its id is not told; the check of the listing finds it.
-                    self.add(UserId(user), *spec, self.watch_last + 1);
+                    let id = first.expect("the watch of a new account");
+                    assert!(id > self.watch_last, "{id} was used before");
+                    self.add(UserId(user), *spec, id);
                 }
                 Ok(Reply::Registered { user })
             }
@@ -265,7 +272,11 @@ pub(crate) async fn random_commands_agree_with_a_model(f: Fixture) {
             assert_eq!(found, *known, "{context}");
             repeated += 1;
         } else {
-            assert_eq!(found.reply, model.run(&command, &found.reply), "{context}");
+            let first = match found.reply {
+                Reply::Registered { user } => f.watches(UserId(user)).await.first().map(|w| w.id.0),
+                _ => None,
+            };
+            assert_eq!(found.reply, model.run(&command, &found.reply, first), "{context}");
             refused += u32::from(matches!(found.reply, Reply::Refused(_)));
             if let Some(request) = request {
                 assert_eq!(found.fingerprint, request.fingerprint, "{context}");

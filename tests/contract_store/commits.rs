@@ -107,7 +107,7 @@ pub(crate) async fn the_newest_prices_are_kept(f: &Fixture) {
     }
     let kept = f
         .hands
-        .texts("SELECT format('%d %d %d', number, time_ms, price) FROM prices ORDER BY number")
+        .texts("SELECT concat(number, ' ', time_ms, ' ', price) FROM prices ORDER BY number")
         .await;
     assert_eq!(kept.len(), usize::try_from(PRICES_KEPT).unwrap());
     assert_eq!(kept, ["3 3000 350000000", "4 4000 400000000", "5 5000 500000000"]);
@@ -143,7 +143,7 @@ pub(crate) async fn the_state_of_a_deleted_watch_is_dropped(f: &Fixture) {
     let states = vec![(deleted.id, state), (stays.id, state)];
     let step = Evaluation { states, ..Default::default() };
     f.evaluate.commit(f.own().await, span(0, 1), &step).await.unwrap();
-    let kept = f.hands.texts("SELECT CAST(watch_id AS TEXT) FROM watch_states").await;
+    let kept = f.hands.texts("SELECT CAST(watch_id AS CHAR) FROM watch_states").await;
     assert_eq!(kept, [stays.id.to_string()]);
 }
 
@@ -165,15 +165,16 @@ pub(crate) async fn records_are_set_aside_once(f: &Fixture) {
     let kept = f
         .hands
         .texts(
-            "SELECT format('%s/%d@%d %s %s %s %d', topic, partition, offset, reason, \
-             quote(key), hex(value), set_aside_ms) FROM dead_records ORDER BY offset",
+            "SELECT concat(topic, '/', `partition`, '@', `offset`, ' ', reason, ' ', \
+             CASE WHEN `key` IS NULL THEN 'NULL' ELSE hex(`key`) END, ' ', hex(value), ' ', set_aside_ms) \
+             FROM dead_records ORDER BY `offset`",
         )
         .await;
     assert_eq!(
         kept,
         [
             "to-alert-system/0@0 expected a tick NULL FF00 1000000",
-            "to-alert-system/0@1 expected a tick X'6B' FF00 1000000",
+            "to-alert-system/0@1 expected a tick 6B FF00 1000000",
         ]
     );
 }

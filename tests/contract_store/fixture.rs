@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Row};
-use tempfile::TempDir;
+use sqlx::mysql::MySqlConnection;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use tripline::adapters::clock::ManualClock;
+use tripline::adapters::store::mysql::MysqlStore;
 use tripline::adapters::store::sqlite::{SqliteStore, SqliteStoreOptions};
 use tripline::model::{
     Alert, AlertId, AlertSeq, Condition, Offset, Partition, Policy, Price, Symbol, Timestamp,
@@ -22,6 +23,8 @@ use tripline::pipeline::store::{Fence, Span, TopicStore};
 use tripline::server::store::{Command, CommandStore, Reply};
 use uuid::Uuid;
 
+use crate::mysql_server::Database;
+
 pub(crate) const PARTITIONS: u32 = 2;
 pub(crate) const PRICES_KEPT: u32 = 3;
 
@@ -31,28 +34,36 @@ pub(crate) struct Fixture {
     pub(crate) collect: Arc<dyn CollectStore>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) hands: Hands,
-    pub(crate) store: Arc<SqliteStore>,
-    _folder: TempDir,
+    /// What goes when this goes: a folder or a database.
+    _place: Box<dyn std::any::Any + Send + Sync>,
 }
 
 /// A fresh embedded store.
-pub(crate) async fn sqlite() -> Fixture {
+pub(crate) async fn sqlite() -> Option<Fixture> {
+    Some(sqlite_store().await.0)
+}
+
+pub(crate) async fn sqlite_store() -> (Fixture, Arc<SqliteStore>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     let clock = Arc::new(ManualClock::new(at(1_000_000)));
     let options = SqliteStoreOptions { prices_per_symbol: PRICES_KEPT, ..Default::default() };
     let store = SqliteStore::open(&path, options, clock.clone()).await.unwrap();
     adopt(&store).await;
-    let store = Arc::new(store);
-    Fixture {
-        evaluate: store.clone(),
-        notify: store.clone(),
-        collect: store.clone(),
-        clock,
-        hands: Hands { path, commands: store.clone() },
-        store,
-        _folder: folder,
-    }
+    let (store, below) = (Arc::new(store), Below::Sqlite(path));
+    (Fixture::of(store.clone(), clock, below, folder), store)
+}
+
+/// A fresh database on the server that the tests have, if they have one.
+pub(crate) async fn mysql() -> Option<Fixture> {
+    let database = Database::create().await?;
+    let clock = Arc::new(ManualClock::new(at(1_000_000)));
+    let options = SqliteStoreOptions { prices_per_symbol: PRICES_KEPT, ..Default::default() };
+    let store = MysqlStore::open_with_time_of(database.options(), options, clock.clone());
+    let store = store.await.unwrap();
+    adopt(&store).await;
+    let below = Below::Mysql(database.url());
+    Some(Fixture::of(Arc::new(store), clock, below, database))
 }
 
 /// A topic of `partitions` partitions that `id` tells from others.
@@ -67,28 +78,50 @@ pub(crate) async fn adopt(store: &impl TopicStore) {
     }
 }
 
+enum Below {
+    Sqlite(PathBuf),
+    Mysql(String),
+}
+
 /// Gives commands; and writes and reads below the ports, from a connection of its own, as another
 /// process would.
 pub(crate) struct Hands {
-    path: PathBuf,
+    below: Below,
     commands: Arc<dyn CommandStore>,
 }
 
 impl Hands {
-    pub(crate) async fn connect(&self) -> SqliteConnection {
-        SqliteConnectOptions::new().filename(&self.path).connect().await.unwrap()
-    }
-
     pub(crate) async fn run(&self, sql: impl Into<String>) {
         let sql = AssertSqlSafe(sql.into());
-        sqlx::query(sql).execute(&mut self.connect().await).await.unwrap();
+        match &self.below {
+            Below::Sqlite(path) => {
+                let options = SqliteConnectOptions::new().filename(path);
+                let mut connection = options.connect().await.unwrap();
+                sqlx::query(sql).execute(&mut connection).await.unwrap();
+            }
+            Below::Mysql(url) => {
+                let mut connection = MySqlConnection::connect(url).await.unwrap();
+                sqlx::query(sql).execute(&mut connection).await.unwrap();
+            }
+        }
     }
 
     /// The text of the first column of all rows.
     pub(crate) async fn texts(&self, sql: impl Into<String>) -> Vec<String> {
         let sql = AssertSqlSafe(sql.into());
-        let rows = sqlx::query(sql).fetch_all(&mut self.connect().await).await.unwrap();
-        rows.iter().map(|row| row.get(0)).collect()
+        match &self.below {
+            Below::Sqlite(path) => {
+                let options = SqliteConnectOptions::new().filename(path);
+                let mut connection = options.connect().await.unwrap();
+                let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
+                rows.iter().map(|row| row.get(0)).collect()
+            }
+            Below::Mysql(url) => {
+                let mut connection = MySqlConnection::connect(url).await.unwrap();
+                let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
+                rows.iter().map(|row| row.get(0)).collect()
+            }
+        }
     }
 
     async fn command(&self, command: Command) -> Reply {
@@ -126,7 +159,7 @@ impl Hands {
         let watch = watch.map_or("NULL".to_owned(), |watch| watch.to_string());
         let partition = partition(symbol);
         self.run(format!(
-            "INSERT INTO changes (partition, symbol, watch_id) \
+            "INSERT INTO changes (`partition`, symbol, watch_id) \
              VALUES ({partition}, '{symbol}', {watch})"
         ))
         .await;
@@ -144,7 +177,7 @@ impl Hands {
     /// What became of all deliveries, in the order of their alerts: `dead (attempts 1): why`.
     pub(crate) async fn deliveries(&self) -> Vec<String> {
         self.texts(
-            "SELECT format('%s (attempts %d): %s', state, attempts, coalesce(reason, '-')) \
+            "SELECT concat(state, ' (attempts ', attempts, '): ', coalesce(reason, '-')) \
              FROM deliveries ORDER BY alert_id",
         )
         .await
@@ -202,6 +235,25 @@ pub(crate) fn numbered(seq: u64, alert: Alert) -> NumberedAlert {
 }
 
 impl Fixture {
+    fn of<S>(
+        store: Arc<S>,
+        clock: Arc<ManualClock>,
+        below: Below,
+        place: impl std::any::Any + Send + Sync,
+    ) -> Self
+    where
+        S: EvaluateStore + NotifyStore + CollectStore + CommandStore,
+    {
+        Self {
+            evaluate: store.clone(),
+            notify: store.clone(),
+            collect: store.clone(),
+            clock,
+            hands: Hands { below, commands: store },
+            _place: Box::new(place),
+        }
+    }
+
     /// The evaluator's ownership of the partition 0.
     pub(crate) async fn own(&self) -> Fence {
         self.evaluate.own(ZERO, Offset(0)).await.unwrap().fence

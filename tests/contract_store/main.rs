@@ -5,6 +5,10 @@ mod collect;
 mod commits;
 mod deliveries;
 mod fixture;
+mod mysql;
+mod mysql_faults;
+#[path = "../support/mysql_server.rs"]
+mod mysql_server;
 mod partitions;
 mod settlements;
 mod sqlite;
@@ -71,7 +75,7 @@ macro_rules! store_contract {
         $($(
             #[tokio::test]
             async fn $check() {
-                let fixture = $fixture.await;
+                let Some(fixture) = $fixture.await else { return };
                 crate::$module::$check(&fixture).await;
             }
         )+)+
@@ -79,3 +83,4 @@ macro_rules! store_contract {
 }
 
 store_contract!(sqlite_store, crate::fixture::sqlite());
+store_contract!(mysql_store, crate::fixture::mysql());

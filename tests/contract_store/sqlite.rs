@@ -135,11 +135,11 @@ async fn a_read_only_file_is_refused() {
 
 #[tokio::test]
 async fn claims_of_a_dead_process_are_released() {
-    let f = crate::fixture::sqlite().await;
+    let (f, store) = crate::fixture::sqlite_store().await;
     let (_, alerts) = f.alerts(1).await;
     let (ann, bob) = (claimant("a"), claimant("b"));
     let got = f.notify.accept(own(&f).await, span(0, 1), &alerts, &[], &ann, 9).await.unwrap();
     assert_eq!(f.notify.claim(&bob, 9).await.unwrap().deliveries, []);
-    assert_eq!(f.store.release_claims().await.unwrap(), 1);
+    assert_eq!(store.release_claims().await.unwrap(), 1);
     assert_eq!(f.notify.claim(&bob, 9).await.unwrap().deliveries, got);
 }

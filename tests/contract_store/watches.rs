@@ -85,8 +85,8 @@ pub(crate) async fn changes_are_seen_until_they_are_applied(f: &Fixture) {
     let recorded = f
         .hands
         .texts(
-            "SELECT format('%s %s %s %d %d', symbol, coalesce(watch_id, '-'), \
-             coalesce(version, '-'), after_ms, applied_ms) FROM applied_changes ORDER BY id",
+            "SELECT concat(symbol, ' ', coalesce(watch_id, '-'), ' ', coalesce(version, '-'), ' ', \
+             after_ms, ' ', applied_ms) FROM applied_changes ORDER BY id",
         )
         .await;
     assert_eq!(
@@ -130,7 +130,7 @@ pub(crate) async fn a_change_says_how_the_watch_is_now(f: &Fixture) {
     }
     f.hands
         .run(format!(
-            "UPDATE watches SET symbol = '{}', partition = 1, version = 2 WHERE id = {}",
+            "UPDATE watches SET symbol = '{}', `partition` = 1, version = 2 WHERE id = {}",
             other_symbol(),
             moved.id
         ))
@@ -160,7 +160,7 @@ pub(crate) async fn a_change_says_how_the_watch_is_now(f: &Fixture) {
     assert_eq!(currents, [(deleted.id, None), (moved.id, None), (changed.id, Some((now, state)))]);
     apply(f, fence, &seen).await;
     // The state of the deleted one goes with it; that of the moved one is its new owner's.
-    let states = f.hands.texts("SELECT CAST(watch_id AS TEXT) FROM watch_states").await;
+    let states = f.hands.texts("SELECT CAST(watch_id AS CHAR) FROM watch_states").await;
     assert_eq!(states, [moved.id.to_string(), changed.id.to_string()]);
 }
 

@@ -83,13 +83,24 @@ impl Drop for Lent {
     /// wait for it, so it gets the connection back only if undoing ends in time.
     fn drop(&mut self) {
         let Some(connection) = self.0.take() else { return };
-        let mut held = Self(Some(connection));
-        tokio::spawn(async move {
-            let undo = sqlx::raw_sql("ROLLBACK").execute(&mut *held);
-            match tokio::time::timeout(UNDO_TIMEOUT, undo).await {
-                Ok(Ok(_)) => held.give_back(),
-                Ok(Err(_)) | Err(_) => held.abandon(),
+        let mut undone = Undone(Some(connection));
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let Some(connection) = &mut undone.0 else { return };
+            let undo = sqlx::raw_sql("ROLLBACK").execute(&mut **connection);
+            if let Ok(Ok(_)) = tokio::time::timeout(UNDO_TIMEOUT, undo).await {
+                drop(undone.0.take());
             }
         });
+    }
+}
+
+/// A connection on which something is to be undone. Dropping it closes it, which undoes it, too:
+/// so it may be dropped anywhere, also by a runtime that stops.
+struct Undone(Option<PoolConnection<MySql>>);
+
+impl Drop for Undone {
+    fn drop(&mut self) {
+        drop(self.0.take().map(PoolConnection::detach));
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::deliveries::{self, Noted};
 use super::progress::{self, Advance};
-use super::{Failure, MysqlStore, now_ms};
+use super::{Failure, MysqlStore, now_ms, settlements};
 use crate::adapters::store::ALERTS_TOPIC;
 use crate::adapters::store::rows::{self, Cells};
 use crate::model::{AlertSeq, Offset, Partition, Timestamp};
@@ -110,7 +110,7 @@ impl NotifyStore for MysqlStore {
         let now = self.inner.clock.now();
         self.attempts(|_| async move {
             let mut tx = self.begin().await?;
-            deliveries::settle(&mut tx, claimant, settlements, now).await?;
+            settlements::settle(&mut tx, claimant, settlements, now).await?;
             tx.commit().await
         })
         .await

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::lent::Lent;
 use super::topics::known_partitions;
 use super::{Failure, Inner, MysqlOptions, MysqlStore};
+use crate::adapters::store::rows::int;
 use crate::adapters::store::sqlite::SqliteStoreOptions;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::store::StoreError;
@@ -161,6 +162,9 @@ async fn set_time(
 /// Makes the database ready for use; returns the distance of two ids given out by a statement,
 /// and how many partitions there are, or 0.
 async fn prepare(connection: &mut Lent) -> Result<(i64, u32), Failure> {
+    let version: String =
+        sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut **connection).await?;
+    check_version(&version)?;
     // Not sqlx's own lock, which waits without an end.
     let locked: Option<i64> =
         sqlx::query_scalar("SELECT GET_LOCK(CONCAT('tripline.', SHA1(DATABASE())), ?)")
@@ -175,10 +179,20 @@ async fn prepare(connection: &mut Lent) -> Result<(i64, u32), Failure> {
         .execute(&mut **connection)
         .await?;
     migrated?;
-    let step: i64 = sqlx::query_scalar("SELECT CAST(@@auto_increment_increment AS SIGNED)")
-        .fetch_one(&mut **connection)
-        .await?;
-    Ok((step, known_partitions(connection).await?))
+    let server = sqlx::query(
+        "SELECT CAST(@@auto_increment_increment AS SIGNED), \
+         CAST(@@GLOBAL.innodb_flush_log_at_trx_commit AS SIGNED)",
+    )
+    .fetch_one(&mut **connection)
+    .await?;
+    if int(&server, 1)? != 1 {
+        tracing::warn!(
+            "the MySQL server may lose commits when it dies: set innodb_flush_log_at_trx_commit \
+             to 1 there"
+        );
+    }
+    tracing::debug!(version, "the store is open");
+    Ok((int(&server, 0)?, known_partitions(connection).await?))
 }
 
 /// Brings the schema up to date. What a newer version has added is left alone: it was added so
@@ -222,5 +236,33 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), Failure> {
             "the database was made for newer versions of tripline only (migration {version}); \
              run one of those, or restore a backup from before it"
         )))),
+    }
+}
+
+/// Rows that others have locked are skipped by claims, which older servers can't.
+fn check_version(version: &str) -> Result<(), StoreError> {
+    let mut numbers = version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let needed = if version.contains("MariaDB") { (10, 6) } else { (8, 0) };
+    if found < needed {
+        return Err(StoreError::Permanent(format!(
+            "expected MySQL 8.0 or MariaDB 10.6 or later, found {version}"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_are_refused() {
+        for version in ["8.4.3", "8.0.40-0ubuntu0.24.04.1", "10.11.19-MariaDB-0+deb12u1", "9.1.0"] {
+            assert_eq!(check_version(version), Ok(()), "{version}");
+        }
+        for version in ["5.7.44", "10.5.9-MariaDB", "none"] {
+            assert!(check_version(version).is_err(), "{version}");
+        }
     }
 }

@@ -38,7 +38,9 @@ impl MysqlStore {
         let started = Instant::now();
         let (mut unknown, mut repeated) = (false, 0);
         loop {
-            let why = match tokio::time::timeout(limit, attempt(unknown)).await {
+            // On the heap: some are large, and callers nest deep.
+            let attempted = Box::pin(attempt(unknown));
+            let why = match tokio::time::timeout(limit, attempted).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(Failure::Final(error))) => return Err(error),
                 Ok(Err(Failure::Again(why))) => why,

@@ -3,10 +3,9 @@
 //! Locks are taken in one order: the account where it matters, watches by id, their states, and
 //! last, because others may wait for them, the counts by symbol.
 
-use std::collections::BTreeMap;
-
 use super::bulk::{Bulk, exact, padded};
 use super::commands::{Done, Work};
+use super::counts::Counts;
 use super::{Failure, now_ms};
 use crate::adapters::store::rows::{self, int, parsed, signed, watch_columns};
 use crate::adapters::store::sqlite::watch_commands::changed;
@@ -24,9 +23,6 @@ pub(super) const OLDEST_OF: &str = concat!(
     watch_columns!(),
     " FROM watches w WHERE w.user_id = ? ORDER BY w.id LIMIT 1 FOR UPDATE"
 );
-
-/// How many watches a symbol has more, or fewer, and how many of those are not paused.
-type Counts = BTreeMap<Symbol, (i64, i64)>;
 
 impl Work<'_> {
     pub(super) async fn create_watch(&mut self, user: UserId, spec: &WatchSpec) -> Done {
@@ -274,66 +270,6 @@ impl Work<'_> {
                     .bind(*watch);
             }
             insert.execute(&mut *self.tx).await?;
-        }
-        Ok(())
-    }
-
-    /// Counts watches of symbols, and drops the prices of those that nobody watches any more.
-    /// Their last ticks stay.
-    async fn count(&mut self, counts: &Counts) -> Result<(), Failure> {
-        const COUNT: Bulk = Bulk {
-            head: "INSERT INTO watched_symbols (symbol, watches, active) VALUES",
-            row: "(?, ?, ?)",
-            between: ",",
-            tail: "ON DUPLICATE KEY UPDATE watches = watches + VALUES(watches), \
-                   active = active + VALUES(active)",
-        };
-        const UNWATCHED: Bulk = Bulk {
-            head: "SELECT symbol FROM watched_symbols WHERE watches <= 0 AND symbol IN (",
-            row: "?",
-            between: ",",
-            tail: ") FOR UPDATE",
-        };
-        const PRICES: Bulk = Bulk {
-            head: "DELETE FROM prices WHERE symbol IN (",
-            row: "?",
-            between: ",",
-            tail: ")",
-        };
-        const SYMBOLS: Bulk = Bulk {
-            head: "DELETE FROM watched_symbols WHERE symbol IN (",
-            row: "?",
-            between: ",",
-            tail: ")",
-        };
-        let all: Vec<_> = counts.iter().collect();
-        for piece in exact(&all) {
-            let mut count = COUNT.of(piece.len());
-            for (symbol, (watches, active)) in piece {
-                count = count.bind(symbol.as_str().to_owned()).bind(*watches).bind(*active);
-            }
-            count.execute(&mut *self.tx).await?;
-        }
-        let fewer: Vec<_> = all
-            .iter()
-            .filter(|(_, (watches, _))| *watches < 0)
-            .map(|(symbol, _)| *symbol)
-            .collect();
-        let bound = |list: &Bulk, piece: Vec<&Symbol>| {
-            let query = list.of(piece.len());
-            piece.into_iter().fold(query, |query, symbol| query.bind(symbol.as_str().to_owned()))
-        };
-        let mut unwatched: Vec<Symbol> = Vec::new();
-        for piece in padded(&fewer) {
-            let piece = piece.into_iter().copied().collect();
-            for row in bound(&UNWATCHED, piece).fetch_all(&mut *self.tx).await? {
-                unwatched.push(parsed(&row, 0)?);
-            }
-        }
-        for statement in [PRICES, SYMBOLS] {
-            for piece in padded(&unwatched) {
-                bound(&statement, piece).execute(&mut *self.tx).await?;
-            }
         }
         Ok(())
     }
