@@ -8,7 +8,7 @@ use tripline::adapters::broker::kafka::{KafkaBroker, KafkaOptions, TopicConfig};
 use tripline::adapters::clock::{SeededRandom, SystemClock};
 use tripline::metrics::Metrics;
 use tripline::model::{Offset, Partition};
-use tripline::pipeline::broker::{Bounds, Broker, BrokerError, Placed, Record};
+use tripline::pipeline::broker::{Bounds, Broker, BrokerError, Placed, Record, Topic};
 
 use crate::support::{Fixture, Limits};
 
@@ -109,6 +109,10 @@ impl Named {
                 let topic = topic.strip_prefix(&self.prefix).unwrap_or(&topic).to_owned();
                 BrokerError::Unknown { topic, partition }
             }
+            BrokerError::UnknownTopic(topic) => {
+                let topic = topic.strip_prefix(&self.prefix).unwrap_or(&topic).to_owned();
+                BrokerError::UnknownTopic(topic)
+            }
             other => other,
         })
     }
@@ -116,13 +120,17 @@ impl Named {
 
 #[async_trait]
 impl Broker for Named {
-    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<u32, BrokerError> {
+    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<Topic, BrokerError> {
         let name = self.topic(topic);
         let created = self.broker.create_topic(&name, partitions).await;
         if created.is_ok() {
             self.topics.lock().unwrap().insert(name);
         }
         self.unnamed(created)
+    }
+
+    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
+        self.unnamed(self.broker.topic(&self.topic(topic)).await)
     }
 
     async fn append(

@@ -287,6 +287,7 @@ async fn a_topic_made_anew_has_another_id<F: Fixture>(fixture: &F) {
     let (first, other) = (fixture.with_topic(Limits::WIDE).await, F::new());
     let again = other.with_topic(Limits::WIDE).await;
     assert_ne!(first.topic(TOPIC).await.unwrap().id, again.topic(TOPIC).await.unwrap().id);
+    other.end().await;
 }
 
 async fn a_closed_broker_says_so_and_wakes_its_waiters<F: Fixture>(fixture: &F) {

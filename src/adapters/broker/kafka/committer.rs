@@ -48,28 +48,29 @@ impl Committer {
         }
     }
 
-    /// Commits what is noted. What fails is noted again, unless there is a later offset by then.
-    /// Returns whether all succeeded.
+    /// Commits what is noted, and forgets it unless there is a later offset by then. Returns
+    /// whether nothing is to be tried again.
     pub(super) async fn flush(&self, shared: &Shared, warn: bool) -> bool {
-        let batches = std::mem::take(&mut *lock(&self.pending));
+        let batches = lock(&self.pending).clone();
         let mut all = true;
         for (group, offsets) in batches {
-            let Err(error) = shared.cluster.commit_offsets(&group, &offsets).await else {
-                continue;
-            };
-            if warn {
-                tracing::warn!("offsets of the group {group} are not committed to Kafka: {error}");
-            }
-            // What Kafka refuses for good would be refused again: the next offsets try anew.
-            if error.is_transient() {
-                all = false;
-                let mut pending = lock(&self.pending);
-                let newer = pending.entry(group).or_default();
-                for (key, offset) in offsets {
-                    newer.entry(key).or_insert(offset);
+            if let Err(error) = shared.cluster.commit_offsets(&group, &offsets).await {
+                if warn {
+                    tracing::warn!(
+                        "offsets of the group {group} are not committed to Kafka: {error}"
+                    );
+                }
+                // What Kafka refuses for good would be refused again: later offsets try anew.
+                if error.is_transient() {
+                    all = false;
+                    continue;
                 }
             }
+            if let Some(pending) = lock(&self.pending).get_mut(&group) {
+                pending.retain(|key, offset| offsets.get(key) != Some(offset));
+            }
         }
+        lock(&self.pending).retain(|_, offsets| !offsets.is_empty());
         all
     }
 }

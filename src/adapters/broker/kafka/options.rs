@@ -141,8 +141,10 @@ pub struct KafkaOptions {
     pub request_timeout_ms: u64,
     /// How long connecting and finding a partition's leader may take, in milliseconds.
     pub connect_timeout_ms: u64,
-    /// Bytes of one fetch, and of the newest records kept in memory for each partition.
+    /// Bytes of one fetch, as they are compressed.
     pub fetch_bytes_max: u32,
+    /// Bytes of the newest records kept in memory, for each partition that is followed.
+    pub tail_bytes_per_partition: usize,
     /// How long a fetch at the end of a partition waits for more, in milliseconds.
     pub fetch_wait_ms: u32,
     /// Seconds without a reader after which a partition's end is no longer followed.
@@ -176,7 +178,8 @@ impl Default for KafkaOptions {
             produce_timeout_ms: 35_000,
             request_timeout_ms: 10_000,
             connect_timeout_ms: 3_000,
-            fetch_bytes_max: 4 * 1_024 * 1_024,
+            fetch_bytes_max: 1_024 * 1_024,
+            tail_bytes_per_partition: 4 * 1_024 * 1_024,
             fetch_wait_ms: 5_000,
             idle_s: 60,
             commit_interval_ms: 500,

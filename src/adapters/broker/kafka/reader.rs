@@ -342,7 +342,7 @@ impl Reader {
     fn advance(&self, records: Vec<Placed>) {
         let mut tail = lock(&self.tail);
         let Some(run) = tail.run.as_mut() else { return };
-        run.extend(records, self.shared.options.fetch_bytes_max as usize);
+        run.extend(records, self.shared.options.tail_bytes_per_partition);
         let end = run.next();
         drop(tail);
         self.end.send_modify(|known| known.end = Some(end));
