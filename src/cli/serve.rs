@@ -126,6 +126,9 @@ impl Serve {
             Some(Flag { name: name.to_owned(), key: key.to_owned(), value: value? })
         });
         let settings = self.settings.load(flags.collect())?.settings;
+        if let Some(contradiction) = settings.contradiction() {
+            return Err(Failure::bad_input(contradiction));
+        }
         setup::log(&settings.log)?;
         files_limit::raise(&settings);
         let import = self.watches.as_deref().map(setup::import).transpose()?;

@@ -171,6 +171,25 @@ impl Settings {
         KafkaOptions { topic, ..self.kafka.clone() }
     }
 
+    /// What keeps a process from running with these settings, if anything: they say in part that
+    /// it is embedded and in part that it is not. Commands that need one service only may go on.
+    pub fn contradiction(&self) -> Option<String> {
+        let (kafka, mysql) = (!self.kafka.bootstrap.is_empty(), !self.mysql.url.is_empty());
+        let without = |missing: &str| {
+            Some(format!("{missing}: expected kafka.bootstrap and mysql.url or neither, found one"))
+        };
+        match (kafka, mysql) {
+            (true, false) => without("mysql.url"),
+            (false, true) => without("kafka.bootstrap"),
+            (false, false) if !self.redis.url.is_empty() => Some(
+                "redis.url: expected kafka.bootstrap and mysql.url with it; one process keeps its \
+                 requests in memory"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+
     /// The options that are against a rule of the whole program, and what is wrong with each.
     pub(super) fn check(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
@@ -191,16 +210,6 @@ impl Settings {
         if !["delete", "compact", "compact,delete"].contains(&policy) {
             let cause = format!("expected delete, compact or compact,delete, found {policy:?}");
             faults.push(("topics.cleanup_policy", cause));
-        }
-        let (has_kafka, has_mysql) = (!self.kafka.bootstrap.is_empty(), !self.mysql.url.is_empty());
-        if has_kafka != has_mysql {
-            let cause = "expected both kafka.bootstrap and mysql.url or neither of them, found one";
-            faults.push((if has_kafka { "mysql.url" } else { "kafka.bootstrap" }, cause.into()));
-        }
-        if !self.redis.url.is_empty() && !has_mysql {
-            let cause = "expected kafka.bootstrap and mysql.url with it: without them one process \
-                         keeps its requests in memory";
-            faults.push(("redis.url", cause.to_owned()));
         }
         let MemberOptions { heartbeat_ms, lease_ms } = self.members;
         if heartbeat_ms == 0 || lease_ms < 2 * heartbeat_ms {

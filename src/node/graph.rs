@@ -126,6 +126,7 @@ pub struct TopicOptions {
     /// With Kafka: `delete`, `compact` or both.
     pub cleanup_policy: String,
     /// What the names of the topics begin with, at Kafka.
+    #[serde(default)]
     pub prefix: String,
 }
 

@@ -182,7 +182,10 @@ async fn applied(store: &mut Database) -> Vec<Applied> {
         version: version(&row[2]),
         after: row[3].some_number().and_then(Timestamp::from_millis),
     };
-    rows.await.iter().map(applied).collect()
+    let mut applied: Vec<Applied> = rows.await.iter().map(applied).collect();
+    // By when they took effect: numbers are given out before commands commit, in any order.
+    applied.sort_by_key(|change| change.after);
+    applied
 }
 
 /// A version that was in effect only while an evaluator loaded what another had left, and was

@@ -1,4 +1,6 @@
 //! A user who creates, changes, pauses, resumes and deletes watches, and knows what must be.
+// Each test that shares this file uses a part of it.
+#![allow(dead_code)]
 
 use tripline::adapters::clock::SeededRandom;
 use tripline::model::{Policy, Price, UserId, Version, Watch, WatchId, WatchSpec};

@@ -87,6 +87,29 @@ async fn a_process_waits_for_what_is_not_there_and_says_so() {
     serve.stop().await;
 }
 
+#[test]
+fn half_of_the_services_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let key = "server.fingerprint_key";
+    let both = ["--kafka", "127.0.0.1:1", "--mysql", "mysql://u:p@127.0.0.1:1/d"];
+    for (flags, part) in [
+        (&both[..2], "mysql.url: expected kafka.bootstrap and mysql.url or neither"),
+        (&both[2..], "kafka.bootstrap: expected"),
+        (&["--redis", "redis://127.0.0.1:1"], "redis.url: expected kafka.bootstrap"),
+        // All servers must share it, so it cannot be made up.
+        (&both[..], key),
+    ] {
+        let serve = std::process::Command::new(env!("CARGO_BIN_EXE_tripline"))
+            .args(["serve", "--market", "none", "--http", "127.0.0.1:0"])
+            .args(flags)
+            .current_dir(place.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&serve.stderr);
+        assert!(!serve.status.success() && said.contains(part), "{flags:?}: {said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fused_embedded() {
     let shape = Shape { name: "fused, embedded", roles: &FUSED, partitions: 3, services: false };

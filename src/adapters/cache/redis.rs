@@ -36,8 +36,10 @@ const LOOK_LAST: Duration = Duration::from_millis(100);
 #[serde(deny_unknown_fields)]
 pub struct RedisOptions {
     /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://` for TLS; empty for none.
+    #[serde(default)]
     pub url: String,
     /// What the name of every key begins with.
+    #[serde(default)]
     pub prefix: String,
     /// How long one step may take, in milliseconds, the way included.
     pub timeout_ms: u64,
