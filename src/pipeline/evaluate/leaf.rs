@@ -28,10 +28,9 @@ struct Rare {
     ahead: u32,
 }
 
-/// What every watch has, together: a watch that a tick concerns costs one cache line or two.
+/// What every watch has, together and within a cache line.
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
-    id: u64,
     low: i64,
     high: i64,
     last_alert: i64,
@@ -47,10 +46,12 @@ pub(super) struct Leaf {
     /// is looked at exactly. What is not a watch is always quiet.
     quiet_high: [f32; FANOUT],
     quiet_low: [f32; FANOUT],
+    /// The greatest of all where no watch is.
+    ids: [u64; FANOUT],
+    records: [Record; FANOUT],
     flags: [u8; FANOUT],
     rare: Option<Box<[Rare; FANOUT]>>,
     len: u8,
-    records: [Record; FANOUT],
 }
 
 impl Leaf {
@@ -58,10 +59,11 @@ impl Leaf {
         Self {
             quiet_high: [f32::INFINITY; FANOUT],
             quiet_low: [f32::NEG_INFINITY; FANOUT],
+            ids: [u64::MAX; FANOUT],
+            records: [Record::default(); FANOUT],
             flags: [0; FANOUT],
             rare: None,
             len: 0,
-            records: [Record::default(); FANOUT],
         }
     }
 
@@ -70,12 +72,14 @@ impl Leaf {
     }
 
     pub(super) fn first_id(&self) -> u64 {
-        self.records[0].id
+        self.ids[0]
     }
 
     /// Where a watch is, or else where it would be.
     pub(super) fn find(&self, id: u64) -> Result<usize, usize> {
-        self.records[..self.len()].binary_search_by_key(&id, |record| record.id)
+        // Without a branch: what comes of it can't be foretold.
+        let at = self.ids.iter().map(|earlier| usize::from(*earlier < id)).sum();
+        if at < self.len() && self.ids[at] == id { Ok(at) } else { Err(at) }
     }
 
     /// The watch at a place.
@@ -85,7 +89,7 @@ impl Leaf {
         let record = &self.records[at];
         let told = |condition| Told::Told { condition, bucket: rare.bucket };
         Slot {
-            id: WatchId(record.id),
+            id: WatchId(self.ids[at]),
             user: UserId(record.user),
             version: Version(record.version),
             rule: Rule {
@@ -116,8 +120,8 @@ impl Leaf {
     /// Puts a watch in the place of the one that is there.
     pub(super) fn set(&mut self, at: usize, slot: &Slot, last: Option<LastTick>) {
         let Slot { id, user, version, rule, state } = slot;
+        self.ids[at] = id.0;
         self.records[at] = Record {
-            id: id.0,
             low: rule.low,
             high: rule.high,
             last_alert: NO_ALERT,
@@ -167,6 +171,7 @@ impl Leaf {
         let moved = at..self.len();
         self.quiet_low.copy_within(moved.clone(), at + 1);
         self.quiet_high.copy_within(moved.clone(), at + 1);
+        self.ids.copy_within(moved.clone(), at + 1);
         self.flags.copy_within(moved.clone(), at + 1);
         self.records.copy_within(moved.clone(), at + 1);
         if let Some(rare) = &mut self.rare {
@@ -180,6 +185,7 @@ impl Leaf {
         let moved = at + 1..self.len();
         self.quiet_low.copy_within(moved.clone(), at);
         self.quiet_high.copy_within(moved.clone(), at);
+        self.ids.copy_within(moved.clone(), at);
         self.flags.copy_within(moved.clone(), at);
         self.records.copy_within(moved.clone(), at);
         if let Some(rare) = &mut self.rare {
@@ -191,6 +197,7 @@ impl Leaf {
     fn truncate(&mut self, len: usize) {
         self.quiet_low[len..].fill(f32::NEG_INFINITY);
         self.quiet_high[len..].fill(f32::INFINITY);
+        self.ids[len..].fill(u64::MAX);
         // FANOUT at most.
         self.len = len as u8;
     }

@@ -14,6 +14,9 @@ use crate::model::{LastTick, WatchId};
 /// so that the next insertion does not split it again.
 const MERGED_MAX: usize = FANOUT * 3 / 4;
 
+/// What becomes of a watch, or of its absence.
+pub(super) type Next<'a> = &'a mut dyn FnMut(Option<Slot>) -> Option<Slot>;
+
 /// The watches of one symbol.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
@@ -54,18 +57,18 @@ impl Tree {
         }
     }
 
-    /// Adds a watch, or replaces the one of its id.
-    pub(super) fn put(&mut self, slot: &Slot, last: Option<LastTick>) {
+    /// Adds a watch or replaces the one of its id by what `next` makes of it; `None` changes
+    /// nothing.
+    pub(super) fn put(&mut self, id: WatchId, last: Option<LastTick>, next: Next<'_>) {
         let mut root = self.root.take().unwrap_or_else(|| Node::Leaf(Box::new(Leaf::new())));
-        self.root = Some(match root.put(slot, last) {
-            None => root,
-            Some(next) => {
-                let mut above = Inner::new();
-                above.insert(0, root, last);
-                above.insert(1, next, last);
-                Node::Inner(Box::new(above))
-            }
-        });
+        let later = root.put(id.0, last, next);
+        if let Some(later) = later {
+            let mut above = Inner::new();
+            above.insert(0, root, last);
+            above.insert(1, later, last);
+            root = Node::Inner(Box::new(above));
+        }
+        self.root = (root.len() > 0).then_some(root);
     }
 
     /// Takes a watch out; returns whether it was there.
@@ -124,20 +127,20 @@ impl Node {
     }
 
     /// Returns the node after this one if it had to be split.
-    fn put(&mut self, slot: &Slot, last: Option<LastTick>) -> Option<Self> {
+    fn put(&mut self, id: u64, last: Option<LastTick>, next: Next<'_>) -> Option<Self> {
         match self {
-            Self::Leaf(leaf) => match leaf.find(slot.id.0) {
+            Self::Leaf(leaf) => match leaf.find(id) {
                 Ok(at) => {
-                    leaf.set(at, slot, last);
+                    leaf.set(at, &next(Some(leaf.slot(at)))?, last);
                     None
                 }
-                Err(at) => leaf.insert(at, slot, last).map(Self::Leaf),
+                Err(at) => leaf.insert(at, &next(None)?, last).map(Self::Leaf),
             },
             Self::Inner(inner) => {
-                let at = inner.find(slot.id.0);
-                let next = inner.kids[at].as_mut().and_then(|kid| kid.put(slot, last));
+                let at = inner.find(id);
+                let later = inner.kids[at].as_mut().and_then(|kid| kid.put(id, last, next));
                 inner.refresh(at, last);
-                inner.insert(at + 1, next?, last).map(Self::Inner)
+                inner.insert(at + 1, later?, last).map(Self::Inner)
             }
         }
     }
@@ -194,7 +197,7 @@ impl Inner {
             lows: [i64::MIN; FANOUT],
             wakes: [i64::MAX; FANOUT],
             kids: [const { None }; FANOUT],
-            ids: [0; FANOUT],
+            ids: [u64::MAX; FANOUT],
             quiet: Quiet::ALWAYS,
             len: 0,
         }
@@ -202,7 +205,9 @@ impl Inner {
 
     /// The kid below which a watch is, or would be.
     fn find(&self, id: u64) -> usize {
-        self.ids[..self.len].partition_point(|first| *first <= id).saturating_sub(1)
+        // Without a branch: which kid it is can't be foretold. Where no kid is, it says MAX.
+        let before: usize = self.ids.iter().map(|first| usize::from(*first <= id)).sum();
+        before.min(self.len).saturating_sub(1)
     }
 
     /// Notes what stays quiet below a kid. The rest is looked through again only where the
@@ -281,7 +286,7 @@ impl Inner {
         self.kids[at..self.len].rotate_left(1);
         self.len -= 1;
         (self.lows[self.len], self.highs[self.len]) = (i64::MIN, i64::MAX);
-        self.wakes[self.len] = i64::MAX;
+        (self.wakes[self.len], self.ids[self.len]) = (i64::MAX, u64::MAX);
         kid
     }
 
@@ -301,7 +306,10 @@ impl Inner {
             self.close(at);
             return;
         }
-        let fits = |left: usize| left + 1 < self.len && len(left) + len(left + 1) <= MERGED_MAX;
+        // Most are too full to be joined with any, so the neighbours need no look.
+        let some = len(at) < MERGED_MAX;
+        let fits =
+            |left: usize| some && left + 1 < self.len && len(left) + len(left + 1) <= MERGED_MAX;
         let left = if fits(at) { Some(at) } else { at.checked_sub(1).filter(|left| fits(*left)) };
         if let Some(left) = left
             && let Some(later) = self.close(left + 1)
