@@ -155,7 +155,7 @@ impl Engine {
         let at = idx.0 as usize;
         self.trees[at].rewrite(last, |_| {});
         self.gates[at] = Gate {
-            quiet: self.trees[at].quiet(last),
+            quiet: self.trees[at].quiet(),
             time: last.map_or(NO_TICK, |last| last.time.millis()),
             price: last.map_or(0, |last| last.price.units()),
             currency,
@@ -193,7 +193,7 @@ impl Engine {
             Some(slot)
         };
         self.trees[at].put(watch.id, last, &mut next);
-        self.gates[at].quiet = self.trees[at].quiet(last);
+        self.gates[at].quiet = self.trees[at].quiet();
     }
 
     /// Removes a watch; returns whether the engine held it.
@@ -204,7 +204,7 @@ impl Engine {
         let removed = self.trees[at].remove(watch, last);
         if removed {
             self.watches -= 1;
-            self.gates[at].quiet = self.trees[at].quiet(last);
+            self.gates[at].quiet = self.trees[at].quiet();
         }
         removed
     }
@@ -257,12 +257,16 @@ impl Engine {
         }
         let rising = at.price >= gate.price;
         let woken = at.time >= gate.quiet.wake;
+        let before = Moment { price: gate.price, ..at };
         (gate.time, gate.price) = (at.time, at.price);
         let mut sweep = Sweep {
             symbol: &self.names[idx],
             tick: LastTick { time: tick.time, price: tick.price },
             at,
+            before,
             rising,
+            room: 0,
+            near: Vec::new(),
             out,
         };
         gate.quiet = self.trees[idx].sweep(&mut sweep, woken);

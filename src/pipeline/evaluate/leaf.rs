@@ -9,13 +9,15 @@ use crate::model::{
 };
 
 /// The place of `last_alert` where there is none.
-const NO_ALERT: i64 = i64::MIN;
+pub(super) const NO_ALERT: i64 = i64::MIN;
 
 const TOLD_ABOVE: u8 = 0b0000_0001;
 const TOLD_BELOW: u8 = 0b0000_0010;
 const STEP: u8 = 0b0000_0100;
 const ONCE: u8 = 0b0000_1000;
 const PAUSED: u8 = 0b0001_0000;
+/// Kept by price elsewhere, with its state: always quiet here.
+const NEAR: u8 = 0b0010_0000;
 
 /// What most watches don't need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,6 +168,11 @@ impl Leaf {
         self.quiet_high[at] = round_down(quiet.high);
     }
 
+    fn set_near(&mut self, at: usize) {
+        self.flags[at] |= NEAR;
+        self.set_quiet(at, Quiet::ALWAYS);
+    }
+
     /// Makes room at a place; the caller sets it. There must be some left.
     fn open(&mut self, at: usize) {
         let moved = at..self.len();
@@ -231,9 +238,13 @@ impl Leaf {
 
     /// Copies the watches of a later leaf, from a place on, to the end of this one.
     pub(super) fn append(&mut self, later: &Self, from: usize, last: Option<LastTick>) {
-        for at in from..later.len() {
+        for from in from..later.len() {
+            let at = self.len();
             self.len += 1;
-            self.set(self.len() - 1, &later.slot(at), last);
+            self.set(at, &later.slot(from), last);
+            if later.flags[from] & NEAR != 0 {
+                self.set_near(at);
+            }
         }
     }
 
@@ -260,11 +271,21 @@ impl Leaf {
         while concerned != 0 {
             let at = concerned.trailing_zeros() as usize;
             concerned &= concerned - 1;
+            if self.flags[at] & NEAR != 0 {
+                continue;
+            }
             let mut slot = self.slot(at);
-            if sweep.evaluate(&mut slot) {
+            let told = slot.state.told != Told::Nothing;
+            let changed = sweep.evaluate(&mut slot);
+            let quiet = slot.rule.quiet(&slot.state, sweep.at);
+            if changed && told && sweep.takes(&slot, quiet) {
+                self.set_near(at);
+                continue;
+            }
+            if changed {
                 self.set_state(at, &slot.state);
             }
-            self.set_quiet(at, slot.rule.quiet(&slot.state, sweep.at));
+            self.set_quiet(at, quiet);
         }
         self.quiet(Some(sweep.tick))
     }

@@ -5,33 +5,45 @@
 //! next that the price can reach stand last, so that a crossing mostly takes one off the end of
 //! one list and puts it at the end of the other.
 
-use super::policy::{NEVER, Quiet};
+use super::leaf::NO_ALERT;
+use super::policy::{Moment, NEVER, Quiet, Rule};
 use super::slot::{Slot, Sweep};
-use crate::model::WatchId;
+use crate::model::{Condition, PolicyKind, Timestamp, Told, UserId, Version, WatchId, WatchState};
 
 /// The watches kept here, at the most, and those that any symbol may keep.
 const LEN_MAX: usize = 512;
 const LEN_MIN: usize = 16;
 
 /// One in so many of a symbol's watches may be kept here, which bounds what they take beside
-/// their place in the tree to 5 bytes a watch.
+/// their place in the tree to 7 bytes a watch.
 const SHARE: usize = 32;
 
 /// Watches that the tree knows the places of, but not their states.
 #[derive(Debug, Default)]
 pub(super) struct Near {
+    ids: Vec<WatchId>,
+    /// Of the ids at the same places.
     entries: Vec<Entry>,
     /// Where a rising price leaves the quiet intervals, and where a falling one does.
     highs: Ends,
     lows: Ends,
-    /// Kept for its memory.
-    due: Vec<u16>,
 }
 
+/// A watch without a cooldown, within one cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Entry {
-    slot: Slot,
-    quiet: Quiet,
+    id: WatchId,
+    low: i64,
+    high: i64,
+    width: i64,
+    bucket: i64,
+    last_alert: i64,
+    user: UserId,
+    version: Version,
+    state_version: Version,
+    kind: PolicyKind,
+    told: Option<Condition>,
 }
 
 impl Near {
@@ -50,8 +62,9 @@ impl Near {
     }
 
     /// A watch that is kept here.
-    pub(super) fn get(&self, id: WatchId) -> Option<&Slot> {
-        self.entries.iter().map(|entry| &entry.slot).find(|slot| slot.id == id)
+    pub(super) fn get(&self, id: WatchId) -> Option<Slot> {
+        let at = self.ids.iter().position(|near| *near == id)?;
+        Some(self.entries[at].slot())
     }
 
     /// Keeps a watch, of which no cooldown runs.
@@ -60,30 +73,33 @@ impl Near {
         let at = self.entries.len() as u16;
         self.lows.add(quiet.low, at);
         self.highs.add(!quiet.high, at);
-        self.entries.push(Entry { slot, quiet });
+        self.ids.push(slot.id);
+        self.entries.push(Entry::from(&slot));
     }
 
     /// Gives a watch back.
     pub(super) fn take(&mut self, id: WatchId) -> Option<Slot> {
-        let at = self.entries.iter().position(|entry| entry.slot.id == id)?;
-        let Entry { slot, quiet } = self.entries.swap_remove(at);
-        self.lows.remove(quiet.low, at as u16);
-        self.highs.remove(!quiet.high, at as u16);
-        if let Some(moved) = self.entries.get(at) {
-            let (low, high, was) = (moved.quiet.low, !moved.quiet.high, self.entries.len() as u16);
-            self.lows.remove(low, was);
-            self.lows.add(low, at as u16);
-            self.highs.remove(high, was);
-            self.highs.add(high, at as u16);
+        let at = self.ids.iter().position(|near| *near == id)?;
+        self.ids.swap_remove(at);
+        let entry = self.entries.swap_remove(at);
+        // The last one has moved to its place.
+        let (at, moved) = (at as u16, self.entries.len() as u16);
+        for ends in [&mut self.lows, &mut self.highs] {
+            ends.0.retain(|(_, other)| *other != at);
+            ends.0.iter_mut().filter(|(_, other)| *other == moved).for_each(|end| end.1 = at);
         }
-        Some(slot)
+        Some(entry.slot())
     }
 
-    /// The half of the watches that are the farthest from a price.
-    pub(super) fn farthest(&self, price: i64) -> Vec<WatchId> {
-        let distance = |quiet: &Quiet| quiet.high.abs_diff(price).min(price.abs_diff(quiet.low));
-        let far = self.entries.iter().map(|entry| (distance(&entry.quiet), entry.slot.id));
-        let mut far: Vec<_> = far.collect();
+    /// The half of the watches that are the farthest from the present price.
+    pub(super) fn farthest(&self, at: Moment) -> Vec<WatchId> {
+        let distance = |entry: &Entry| {
+            let slot = entry.slot();
+            let quiet = slot.rule.quiet(&slot.state, at);
+            quiet.high.abs_diff(at.price).min(at.price.abs_diff(quiet.low))
+        };
+        let mut far: Vec<_> =
+            self.entries.iter().map(|entry| (distance(entry), entry.id)).collect();
         far.sort_unstable_by(|a, b| b.cmp(a));
         far.truncate(far.len().div_ceil(2));
         far.into_iter().map(|(_, id)| id).collect()
@@ -91,34 +107,83 @@ impl Near {
 
     /// Every watch's id.
     pub(super) fn ids(&self) -> Vec<WatchId> {
-        self.entries.iter().map(|entry| entry.slot.id).collect()
+        self.ids.clone()
     }
 
     /// Evaluates the watches that a tick concerns, in no order; returns whether there are any.
     pub(super) fn sweep(&mut self, sweep: &mut Sweep<'_>) -> bool {
-        let price = sweep.at.price;
-        if sweep.rising {
-            self.highs.take_over(!price, &mut self.due);
+        let rising = sweep.rising;
+        let (left, other, bound) = if rising {
+            (&mut self.highs, &mut self.lows, !sweep.at.price)
         } else {
-            self.lows.take_over(price, &mut self.due);
-        }
-        for at in &self.due {
-            let Entry { slot, quiet } = &mut self.entries[usize::from(*at)];
-            sweep.evaluate(slot);
+            (&mut self.lows, &mut self.highs, sweep.at.price)
+        };
+        let mut any = false;
+        while let Some(at) = left.take_beyond(bound) {
+            any = true;
+            let entry = &mut self.entries[usize::from(at)];
+            let mut slot = entry.slot();
+            let was = slot.rule.quiet(&slot.state, sweep.before);
+            sweep.evaluate(&mut slot);
             let next = slot.rule.quiet(&slot.state, sweep.at);
-            let was = std::mem::replace(quiet, next);
-            // The end that was left has been taken off its list already.
-            if sweep.rising {
-                self.highs.add(!next.high, *at);
-                self.lows.replace(was.low, next.low, *at);
+            *entry = Entry::from(&slot);
+            // The price lies within, so this is not found again.
+            if rising {
+                left.add(!next.high, at);
+                other.replace(was.low, next.low, at);
             } else {
-                self.lows.add(next.low, *at);
-                self.highs.replace(!was.high, !next.high, *at);
+                left.add(next.low, at);
+                other.replace(!was.high, !next.high, at);
             }
         }
-        let any = !self.due.is_empty();
-        self.due.clear();
         any
+    }
+}
+
+impl Entry {
+    fn slot(&self) -> Slot {
+        let bucket = self.bucket;
+        Slot {
+            id: self.id,
+            user: self.user,
+            version: self.version,
+            rule: Rule {
+                low: self.low,
+                high: self.high,
+                kind: self.kind,
+                width: self.width,
+                cooldown_ms: 0,
+                paused: false,
+            },
+            state: WatchState {
+                version: self.state_version,
+                told: self.told.map_or(Told::Nothing, |condition| Told::Told { condition, bucket }),
+                last_alert: Timestamp::from_millis(self.last_alert),
+            },
+        }
+    }
+}
+
+impl From<&Slot> for Entry {
+    fn from(slot: &Slot) -> Self {
+        let Slot { id, user, version, rule, state } = *slot;
+        let (told, bucket) = match state.told {
+            Told::Nothing => (None, 0),
+            Told::Told { condition, bucket } => (Some(condition), bucket),
+        };
+        Self {
+            id,
+            low: rule.low,
+            high: rule.high,
+            width: rule.width,
+            bucket,
+            last_alert: state.last_alert.map_or(NO_ALERT, Timestamp::millis),
+            user,
+            version,
+            state_version: state.version,
+            kind: rule.kind,
+            told,
+        }
     }
 }
 
@@ -148,9 +213,11 @@ impl Ends {
     }
 
     fn remove(&mut self, end: i64, at: u16) {
+        if end == Self::NONE {
+            return;
+        }
         let first = self.0.partition_point(|(other, _)| *other < end);
-        let place = self.0[first..].iter().position(|(_, other)| *other == at);
-        if let Some(place) = place.filter(|_| end != Self::NONE) {
+        if let Some(place) = self.0[first..].iter().position(|(_, other)| *other == at) {
             self.0.remove(first + place);
         }
     }
@@ -162,10 +229,8 @@ impl Ends {
         }
     }
 
-    /// Takes off the ends that are greater than `bound`.
-    fn take_over(&mut self, bound: i64, taken: &mut Vec<u16>) {
-        while let Some((_, at)) = self.0.pop_if(|(end, _)| *end > bound) {
-            taken.push(at);
-        }
+    /// Takes the last one off if it is greater than `bound`.
+    fn take_beyond(&mut self, bound: i64) -> Option<u16> {
+        self.0.pop_if(|(end, _)| *end > bound).map(|(_, at)| at)
     }
 }
