@@ -11,11 +11,13 @@ use std::time::Duration;
 use common::{Market, Mix, SYMBOLS};
 use cpu_time::ThreadTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use futures::executor::block_on;
 use support::Times;
+use tripline::adapters::broker::memory::{MemoryBroker, MemoryBrokerOptions};
 use tripline::model::{AlertSeq, LastTick, Offset, Partition, Timestamp, WatchState};
-use tripline::pipeline::broker::Placed;
+use tripline::pipeline::broker::Broker;
 use tripline::pipeline::evaluate::{EngineTick, Input, Rules, Step, SymbolState};
-use tripline::pipeline::record::{decode_tick, encode_tick};
+use tripline::pipeline::record::{TICKS_TOPIC, decode_tick, encode_tick};
 use tripline::pipeline::stage::Evaluate;
 
 const WATCHES: u64 = 1_000_000;
@@ -23,27 +25,36 @@ const RECORDS: usize = 200_000;
 /// Records that are read from the log at once.
 const BATCH: usize = 1_000;
 /// As in the default options.
-const RECORDS_MAX: u64 = 20_000;
+const RECORDS_MAX: u64 = 100_000;
 const ALERTS_MAX: usize = 10_000;
 
-/// Records of one run, in the batches that the source yields.
+/// Ticks as the records of a log in memory.
 struct Records {
     market: Market,
-    ticks: Vec<EngineTick>,
     times: Times,
+    log: MemoryBroker,
     next: Offset,
 }
 
 impl Records {
-    fn batches(&mut self) -> Vec<Vec<Input>> {
+    fn new(market: Market, times: Times) -> Self {
+        let log = MemoryBroker::new(MemoryBrokerOptions::default());
+        block_on(log.create_topic(TICKS_TOPIC, 1)).unwrap();
+        Self { market, times, log, next: Offset(0) }
+    }
+
+    /// Appends ticks and reads them again, into `batch`, as the evaluator's source does.
+    fn read(&mut self, ticks: &[EngineTick], batch: &mut Vec<Input>) {
         let currency = "USD".parse().unwrap();
-        let mut place = |tick: &EngineTick| {
+        let records = ticks.iter().map(|tick| {
             let tick = self.times.tick(&self.market, tick, currency);
-            let placed = Placed { offset: self.next, record: encode_tick(&tick, tick.time) };
-            self.next = self.next.next();
-            Input::Record(placed)
-        };
-        self.ticks.chunks(BATCH).map(|batch| batch.iter().map(&mut place).collect()).collect()
+            encode_tick(&tick, tick.time)
+        });
+        let records = records.collect();
+        block_on(self.log.append(TICKS_TOPIC, Partition(0), records)).unwrap();
+        let read = self.log.read(TICKS_TOPIC, Partition(0), self.next, usize::MAX);
+        batch.extend(block_on(read).unwrap().into_iter().map(Input::Record));
+        self.next = Offset(self.next.0 + ticks.len() as u64);
     }
 }
 
@@ -63,7 +74,8 @@ fn quiet(c: &mut Criterion) {
     }
     let ticks = market.quiet_ticks(RECORDS);
     let times = Times::new(start.plus(Duration::from_secs(1)), 100);
-    let mut records = Records { market, ticks, times, next: Offset(0) };
+    let mut records = Records::new(market, times);
+    let mut batch = Vec::new();
 
     let mut group = c.benchmark_group("record");
     group.sample_size(20).throughput(Throughput::Elements(RECORDS as u64));
@@ -71,15 +83,17 @@ fn quiet(c: &mut Criterion) {
         b.iter_custom(|runs| {
             let mut spent = Duration::ZERO;
             for _ in 0..runs {
-                let batches = records.batches();
-                // These are not evaluated, and those that are have their offsets.
-                let start = ThreadTime::now();
-                for input in batches.iter().flatten() {
-                    if let Input::Record(placed) = input {
-                        black_box(decode_tick(&placed.record).unwrap());
+                for ticks in ticks.chunks(BATCH) {
+                    batch.clear();
+                    records.read(ticks, &mut batch);
+                    let start = ThreadTime::now();
+                    for input in &batch {
+                        if let Input::Record(placed) = input {
+                            black_box(decode_tick(&placed.record).unwrap());
+                        }
                     }
+                    spent += start.elapsed();
                 }
-                spent += start.elapsed();
             }
             spent
         });
@@ -88,19 +102,16 @@ fn quiet(c: &mut Criterion) {
         b.iter_custom(|runs| {
             let mut spent = Duration::ZERO;
             for _ in 0..runs {
-                let mut batches = records.batches();
-                let (mut counted, mut alerts) = (0, 0);
-                let start = ThreadTime::now();
-                for batch in &mut batches {
+                for ticks in ticks.chunks(BATCH) {
+                    batch.clear();
+                    records.read(ticks, &mut batch);
                     let mut step = Step::default();
-                    rules.evaluate(batch, &mut step);
-                    counted += step.counted;
-                    alerts += step.evaluation.alerts.len();
+                    let start = ThreadTime::now();
+                    rules.evaluate(&mut batch, &mut step);
+                    spent += start.elapsed();
+                    assert!(step.evaluation.alerts.is_empty(), "expected quiet ticks");
                     black_box(step);
                 }
-                spent += start.elapsed();
-                assert_eq!(alerts, 0, "expected quiet ticks");
-                black_box(counted);
             }
             spent
         });

@@ -278,6 +278,14 @@ impl CollectStore for Watched {
     async fn watched_count(&self) -> Result<u64, StoreError> {
         Ok(2)
     }
+
+    async fn note_symbols(&self, _: &[(Symbol, Option<String>)]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn forget_notes(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 async fn poller() -> (Box<dyn TickStream>, ()) {

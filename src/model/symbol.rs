@@ -1,12 +1,14 @@
 //! Symbols and currencies: short codes, kept inline so that copying one costs nothing.
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 const LEN_MAX: usize = 32;
 
 /// What is priced: 1 to 32 of `A-Z 0-9 . - ^ = : _ / &`, upper-cased on the way in.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Symbol {
     bytes: [u8; LEN_MAX],
     len: u8,
@@ -44,6 +46,19 @@ impl Symbol {
     /// The symbol as ASCII bytes, upper case: the key of its records.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// As the hash of its bytes, so that a map by symbol is also one by the bytes of a key.
+impl Hash for Symbol {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl Borrow<[u8]> for Symbol {
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
     }
 }
 
@@ -120,6 +135,8 @@ mod tests {
         assert_eq!("m&m.ns".parse::<Symbol>().unwrap().as_str(), "M&M.NS");
         assert_eq!("^GSPC".parse::<Symbol>().unwrap().as_str(), "^GSPC");
         assert!("A".repeat(32).parse::<Symbol>().is_ok());
+        let names = std::collections::HashSet::from(["M&M".parse::<Symbol>().unwrap()]);
+        assert!(names.contains(&b"M&M"[..]) && !names.contains(&b"M&M\0"[..]));
         for bad in ["", " AAPL", "AAPL ", "A B", "Ä", "A,B", &"A".repeat(33)] {
             assert!(bad.parse::<Symbol>().is_err(), "{bad:?}");
         }

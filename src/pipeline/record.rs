@@ -1,12 +1,14 @@
 //! The codec of the records between nodes: protobuf, with the schema's name in a header.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use prost::Message;
 
 use super::broker::Record;
 use crate::model::{
-    Alert, AlertId, Condition, CurrencyError, Price, Symbol, SymbolError, Tick, Timestamp, UserId,
-    Version, WatchId,
+    Alert, AlertId, Condition, Currency, CurrencyError, Price, Symbol, SymbolError, Tick,
+    Timestamp, UserId, Version, WatchId,
 };
 use crate::proto::records;
 
@@ -54,29 +56,55 @@ pub fn encode_tick(tick: &Tick, accepted: Timestamp) -> Record {
     record(TICK_SCHEMA, &tick.symbol, message.encode_to_vec(), accepted)
 }
 
-/// The tick of a record.
-pub fn decode_tick(record: &Record) -> Result<Tick, DecodeError> {
-    check_schema(record, TICK_SCHEMA)?;
-    if let Some((time_ms, price, currency)) = plain_tick(&record.value) {
-        return tick(record, time_ms, price, currency);
-    }
-    let message = records::Tick::decode(record.value.as_ref())
-        .map_err(|error| DecodeError::Malformed(TICK_SCHEMA, error.to_string()))?;
-    tick(record, message.time_ms, message.price, &message.currency)
+/// A tick as its record has it: the names are not checked, since a reader knows nearly all of
+/// them already.
+#[derive(Clone, Debug)]
+pub struct RawTick<'a> {
+    /// The record's key, empty where there is none.
+    pub key: &'a [u8],
+    /// The instant of the price.
+    pub time: Timestamp,
+    /// The price.
+    pub price: Price,
+    currency: Cow<'a, str>,
 }
 
-fn tick(
-    record: &Record,
-    time_ms: i64,
-    price_units: u64,
-    currency: &str,
-) -> Result<Tick, DecodeError> {
-    Ok(Tick {
-        symbol: symbol(record)?,
+impl RawTick<'_> {
+    /// What is priced.
+    pub fn symbol(&self) -> Result<Symbol, DecodeError> {
+        Ok(Symbol::from_bytes(self.key)?)
+    }
+
+    /// The currency, where the record states one.
+    pub fn currency(&self) -> Result<Option<Currency>, DecodeError> {
+        Ok(if self.currency.is_empty() { None } else { Some(self.currency.parse()?) })
+    }
+}
+
+/// Reads the tick of a record, all but its names.
+pub fn read_tick(record: &Record) -> Result<RawTick<'_>, DecodeError> {
+    check_schema(record, TICK_SCHEMA)?;
+    let (time_ms, units, currency) = match plain_tick(&record.value) {
+        Some((time_ms, units, currency)) => (time_ms, units, Cow::Borrowed(currency)),
+        None => {
+            let message = records::Tick::decode(record.value.as_ref())
+                .map_err(|error| DecodeError::Malformed(TICK_SCHEMA, error.to_string()))?;
+            (message.time_ms, message.price, Cow::Owned(message.currency))
+        }
+    };
+    Ok(RawTick {
+        key: record.key.as_deref().unwrap_or_default(),
         time: time("time_ms", time_ms)?,
-        price: price("price", price_units)?,
-        currency: if currency.is_empty() { None } else { Some(currency.parse()?) },
+        price: price("price", units)?,
+        currency,
     })
+}
+
+/// The tick of a record.
+pub fn decode_tick(record: &Record) -> Result<Tick, DecodeError> {
+    let raw = read_tick(record)?;
+    let (symbol, currency) = (raw.symbol()?, raw.currency()?);
+    Ok(Tick { symbol, time: raw.time, price: raw.price, currency })
 }
 
 /// The fields of a message that is written as encoders write it: every field once, in order. It

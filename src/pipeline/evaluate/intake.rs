@@ -76,7 +76,7 @@ impl Intake {
         // A full page: there may be more, once these are committed.
         self.look_for_changes = changes.len() >= limit as usize;
         let now = self.clock.now();
-        batch.extend(changes.into_iter().map(|change| Input::Change(change, now)));
+        batch.extend(changes.into_iter().map(|change| Input::Change(Box::new(change), now)));
         Ok(())
     }
 }

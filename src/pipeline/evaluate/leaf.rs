@@ -9,13 +9,15 @@ use crate::model::{
 };
 
 /// The place of `last_alert` where there is none.
-const NO_ALERT: i64 = i64::MIN;
+pub(super) const NO_ALERT: i64 = i64::MIN;
 
 const TOLD_ABOVE: u8 = 0b0000_0001;
 const TOLD_BELOW: u8 = 0b0000_0010;
 const STEP: u8 = 0b0000_0100;
 const ONCE: u8 = 0b0000_1000;
 const PAUSED: u8 = 0b0001_0000;
+/// Kept by price elsewhere, with its state: always quiet here.
+const NEAR: u8 = 0b0010_0000;
 
 /// What most watches don't need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,10 +30,9 @@ struct Rare {
     ahead: u32,
 }
 
-/// What every watch has, together: a watch that a tick concerns costs one cache line or two.
+/// What every watch has, together and within a cache line.
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
-    id: u64,
     low: i64,
     high: i64,
     last_alert: i64,
@@ -47,10 +48,12 @@ pub(super) struct Leaf {
     /// is looked at exactly. What is not a watch is always quiet.
     quiet_high: [f32; FANOUT],
     quiet_low: [f32; FANOUT],
+    /// The greatest of all where no watch is.
+    ids: [u64; FANOUT],
+    records: [Record; FANOUT],
     flags: [u8; FANOUT],
     rare: Option<Box<[Rare; FANOUT]>>,
     len: u8,
-    records: [Record; FANOUT],
 }
 
 impl Leaf {
@@ -58,10 +61,11 @@ impl Leaf {
         Self {
             quiet_high: [f32::INFINITY; FANOUT],
             quiet_low: [f32::NEG_INFINITY; FANOUT],
+            ids: [u64::MAX; FANOUT],
+            records: [Record::default(); FANOUT],
             flags: [0; FANOUT],
             rare: None,
             len: 0,
-            records: [Record::default(); FANOUT],
         }
     }
 
@@ -70,12 +74,14 @@ impl Leaf {
     }
 
     pub(super) fn first_id(&self) -> u64 {
-        self.records[0].id
+        self.ids[0]
     }
 
     /// Where a watch is, or else where it would be.
     pub(super) fn find(&self, id: u64) -> Result<usize, usize> {
-        self.records[..self.len()].binary_search_by_key(&id, |record| record.id)
+        // Without a branch: what comes of it can't be foretold.
+        let at = self.ids.iter().map(|earlier| usize::from(*earlier < id)).sum();
+        if at < self.len() && self.ids[at] == id { Ok(at) } else { Err(at) }
     }
 
     /// The watch at a place.
@@ -85,7 +91,7 @@ impl Leaf {
         let record = &self.records[at];
         let told = |condition| Told::Told { condition, bucket: rare.bucket };
         Slot {
-            id: WatchId(record.id),
+            id: WatchId(self.ids[at]),
             user: UserId(record.user),
             version: Version(record.version),
             rule: Rule {
@@ -116,8 +122,8 @@ impl Leaf {
     /// Puts a watch in the place of the one that is there.
     pub(super) fn set(&mut self, at: usize, slot: &Slot, last: Option<LastTick>) {
         let Slot { id, user, version, rule, state } = slot;
+        self.ids[at] = id.0;
         self.records[at] = Record {
-            id: id.0,
             low: rule.low,
             high: rule.high,
             last_alert: NO_ALERT,
@@ -162,11 +168,17 @@ impl Leaf {
         self.quiet_high[at] = round_down(quiet.high);
     }
 
+    fn set_near(&mut self, at: usize) {
+        self.flags[at] |= NEAR;
+        self.set_quiet(at, Quiet::ALWAYS);
+    }
+
     /// Makes room at a place; the caller sets it. There must be some left.
     fn open(&mut self, at: usize) {
         let moved = at..self.len();
         self.quiet_low.copy_within(moved.clone(), at + 1);
         self.quiet_high.copy_within(moved.clone(), at + 1);
+        self.ids.copy_within(moved.clone(), at + 1);
         self.flags.copy_within(moved.clone(), at + 1);
         self.records.copy_within(moved.clone(), at + 1);
         if let Some(rare) = &mut self.rare {
@@ -180,6 +192,7 @@ impl Leaf {
         let moved = at + 1..self.len();
         self.quiet_low.copy_within(moved.clone(), at);
         self.quiet_high.copy_within(moved.clone(), at);
+        self.ids.copy_within(moved.clone(), at);
         self.flags.copy_within(moved.clone(), at);
         self.records.copy_within(moved.clone(), at);
         if let Some(rare) = &mut self.rare {
@@ -191,6 +204,7 @@ impl Leaf {
     fn truncate(&mut self, len: usize) {
         self.quiet_low[len..].fill(f32::NEG_INFINITY);
         self.quiet_high[len..].fill(f32::INFINITY);
+        self.ids[len..].fill(u64::MAX);
         // FANOUT at most.
         self.len = len as u8;
     }
@@ -224,9 +238,13 @@ impl Leaf {
 
     /// Copies the watches of a later leaf, from a place on, to the end of this one.
     pub(super) fn append(&mut self, later: &Self, from: usize, last: Option<LastTick>) {
-        for at in from..later.len() {
+        for from in from..later.len() {
+            let at = self.len();
             self.len += 1;
-            self.set(self.len() - 1, &later.slot(at), last);
+            self.set(at, &later.slot(from), last);
+            if later.flags[from] & NEAR != 0 {
+                self.set_near(at);
+            }
         }
     }
 
@@ -253,11 +271,21 @@ impl Leaf {
         while concerned != 0 {
             let at = concerned.trailing_zeros() as usize;
             concerned &= concerned - 1;
+            if self.flags[at] & NEAR != 0 {
+                continue;
+            }
             let mut slot = self.slot(at);
-            if sweep.evaluate(&mut slot) {
+            let told = slot.state.told != Told::Nothing;
+            let changed = sweep.evaluate(&mut slot);
+            let quiet = slot.rule.quiet(&slot.state, sweep.at);
+            if changed && told && sweep.takes(&slot, quiet) {
+                self.set_near(at);
+                continue;
+            }
+            if changed {
                 self.set_state(at, &slot.state);
             }
-            self.set_quiet(at, slot.rule.quiet(&slot.state, sweep.at));
+            self.set_quiet(at, quiet);
         }
         self.quiet(Some(sweep.tick))
     }

@@ -9,12 +9,16 @@
 //! `tree` keeps, for every group of a symbol's watches, what these intervals have in common.
 //! A tick within what all the watches of its symbol have in common is done after a few
 //! comparisons, and one outside of it finds the watches concerned, in the order of their ids.
+//! Those that the price keeps crossing are taken out of the tree, into `near`, where they stand
+//! in the order of prices.
 
 mod bounds;
 mod commit;
 mod engine;
 mod intake;
 mod leaf;
+mod near;
+mod node;
 mod partition;
 mod policy;
 pub mod reference;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::{AlertId, AlertSeq, Offset, Partition, Timestamp, Watch, WatchId, WatchState};
 use crate::pipeline::broker::Placed;
-use crate::pipeline::record::{TICKS_TOPIC, decode_tick};
+use crate::pipeline::record::{DecodeError, RawTick, TICKS_TOPIC, read_tick};
 use crate::pipeline::stage::{Evaluate, Recent};
 use crate::pipeline::store::{DeadRecord, Span};
 
@@ -18,7 +18,7 @@ pub enum Input {
     /// A record of the ticks' topic.
     Record(Placed),
     /// A change of a watch or the reset of a symbol, and when it was read.
-    Change(PendingChange, Timestamp),
+    Change(Box<PendingChange>, Timestamp),
     /// What has been evaluated is to be committed now, even if nobody waits for it.
     Flush,
 }
@@ -131,19 +131,15 @@ impl Rules {
         &mut self.kept[at]
     }
 
-    fn record(&mut self, placed: Placed) {
+    fn record(&mut self, placed: &Placed) {
         // A source that was started over may yield what was evaluated before.
         if placed.offset < self.position {
             return;
         }
         self.position = placed.offset.next();
         let record = &placed.record;
-        match decode_tick(record) {
+        match read_tick(record).and_then(|raw| self.engine_tick(&raw)) {
             Ok(tick) => {
-                let found = self.engine.find(tick.symbol.as_bytes());
-                let symbol = found.unwrap_or_else(|| self.engine.symbol(tick.symbol));
-                let currency = self.engine.currency(tick.currency);
-                let tick = EngineTick { time: tick.time, price: tick.price, symbol, currency };
                 let before = self.seq;
                 self.tick(tick, record.time);
                 if self.seq != before {
@@ -159,6 +155,16 @@ impl Rules {
                 value: record.value.clone(),
             }),
         }
+    }
+
+    /// The tick with its names as the engine has them.
+    fn engine_tick(&mut self, raw: &RawTick<'_>) -> Result<EngineTick, DecodeError> {
+        let currency = self.engine.currency(raw.currency()?);
+        let symbol = match self.engine.find(raw.key) {
+            Some(symbol) => symbol,
+            None => self.engine.symbol(raw.symbol()?),
+        };
+        Ok(EngineTick { time: raw.time, price: raw.price, symbol, currency })
     }
 
     fn tick(&mut self, tick: EngineTick, accepted: Timestamp) {
@@ -213,7 +219,7 @@ impl Rules {
         }
     }
 
-    fn change(&mut self, change: PendingChange, now: Timestamp) {
+    fn change(&mut self, change: &PendingChange, now: Timestamp) {
         let idx = self.engine.symbol(change.symbol);
         let last = self.engine.last(idx);
         let watch = match change.what {
@@ -286,16 +292,20 @@ impl Evaluate<Input> for Rules {
 
     fn evaluate(&mut self, batch: &mut Vec<Input>, out: &mut Step) {
         let mut flush = false;
-        let mut inputs = std::mem::take(batch).into_iter();
-        while self.step.evaluation.alerts.len() < self.alerts_max {
-            match inputs.next() {
-                Some(Input::Record(placed)) => self.record(placed),
-                Some(Input::Change(change, now)) => self.change(change, now),
-                Some(Input::Flush) => flush = true,
-                None => break,
+        let mut taken = 0;
+        // Not taken out one by one, so that the batch keeps its memory for the next one.
+        for input in batch.iter() {
+            if self.step.evaluation.alerts.len() >= self.alerts_max {
+                break;
+            }
+            taken += 1;
+            match input {
+                Input::Record(placed) => self.record(placed),
+                Input::Change(change, now) => self.change(change, *now),
+                Input::Flush => flush = true,
             }
         }
-        *batch = inputs.collect();
+        batch.drain(..taken);
         if flush || self.someone_waits() || self.position.0 - self.committed.0 >= self.records_max {
             self.emit(out);
         }

@@ -73,10 +73,17 @@ pub(super) struct Sweep<'a> {
     pub(super) tick: LastTick,
     /// The tick's price and time once more, as numbers.
     pub(super) at: Moment,
+    /// The symbol's price before it; the time is the tick's.
+    pub(super) before: Moment,
     /// Whether the price is not under the last one. Every quiet interval that is not empty
     /// holds the last price, so a rising price can leave one at its upper end only, and a
     /// falling one at its lower end only: half of the bounds need no look.
     pub(super) rising: bool,
+    /// How many more watches may leave the tree.
+    pub(super) room: usize,
+    /// Watches that left the tree, with their quiet intervals, because the price crosses them
+    /// again.
+    pub(super) near: Vec<(Slot, Quiet)>,
     pub(super) out: &'a mut Effects,
 }
 
@@ -88,5 +95,16 @@ impl Sweep<'_> {
             self.out.states.push((slot.id, slot.state));
         }
         changed
+    }
+
+    /// Whether a watch leaves the tree, where it is quiet from now on, to be kept by price: if
+    /// it told before this tick and does something again. One whose price is crossed once, as
+    /// many are when a market falls, stays.
+    pub(super) fn takes(&mut self, slot: &Slot, quiet: Quiet) -> bool {
+        let takes = self.near.len() < self.room && slot.rule.cooldown_ms == 0;
+        if takes {
+            self.near.push((*slot, quiet));
+        }
+        takes
     }
 }

@@ -43,7 +43,7 @@ impl Default for SqliteLogOptions {
             append_queue_len: 256,
             group_commit_records_max: 20_000,
             group_commit_bytes_max: 4 * 1_024 * 1_024,
-            tail_bytes_per_partition: 4 * 1_024 * 1_024,
+            tail_bytes_per_partition: 16 * 1_024 * 1_024,
             read_connections_max: 2,
             busy_timeout_ms: 5_000,
         }

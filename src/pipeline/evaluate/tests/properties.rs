@@ -237,6 +237,40 @@ proptest! {
     }
 }
 
+/// More watches without a cooldown than may be kept by price, and a price that crosses them
+/// again and again while some are changed or removed.
+fn walks() -> impl Strategy<Value = (i64, Vec<WatchSpec>, Vec<Step>)> {
+    prop::sample::select(&BASES[..]).prop_flat_map(|base| {
+        let ticks = (0i64..2_000, OFFSETS).prop_map(|(later_ms, offset)| Step::Tick {
+            symbol: 0,
+            later_ms,
+            offset,
+            currency: 0,
+        });
+        let steps = prop_oneof![4 => ticks, 1 => steps(base)];
+        (Just(base), prop::collection::vec(specs(base), 60), prop::collection::vec(steps, 40..160))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(30))]
+
+    #[test]
+    fn a_price_that_goes_back_and_forth_changes_nothing((base, specs, steps) in walks()) {
+        let mut store = Store::default();
+        for (id, spec) in (0..).zip(&specs) {
+            let (low, high) = (spec.low(), spec.high());
+            let name = symbol(SYMBOLS[0]);
+            let spec = WatchSpec::new(name, low, high, spec.policy(), 0).unwrap();
+            store.put(WatchId(id), spec, false, true);
+        }
+        for step in &steps {
+            store.step(base, step);
+        }
+        store.check_states();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
