@@ -70,6 +70,7 @@ async fn metrics(State(ports): State<HttpPorts>) -> impl IntoResponse {
     if let Some(cache) = &ports.cache {
         ports.metrics.set_cache_size(cache.size().await);
     }
+    ports.metrics.ready.set(i64::from(ports.health.is_ready()));
     ([(CONTENT_TYPE, Metrics::CONTENT_TYPE)], ports.metrics.page())
 }
 
