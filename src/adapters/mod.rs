@@ -5,5 +5,6 @@ pub mod cache;
 pub mod clock;
 pub mod mailer;
 pub mod market;
+pub mod otlp;
 pub mod store;
 mod tls;

@@ -7,6 +7,7 @@ mod collector;
 mod embedded;
 mod evaluator;
 mod graph;
+mod grow;
 mod notifier;
 mod roles;
 mod supervise;
@@ -18,5 +19,6 @@ pub use evaluator::evaluate;
 pub use graph::{
     Feed, Graph, GraphOptions, NotifyOptions, Shared, StartError, Stores, TopicOptions,
 };
+pub use grow::{GrowError, GrowOptions, Growing, Grown};
 pub use notifier::notify;
 pub use roles::{Role, Roles, RolesError};

@@ -13,6 +13,7 @@ mod deliveries;
 mod evaluate;
 mod evaluation;
 mod failure;
+mod grow;
 mod import;
 mod lent;
 mod notify;
@@ -40,6 +41,7 @@ use crate::model::Partition;
 use crate::pipeline::clock::Clock;
 
 pub(crate) use failure::Failure;
+pub use grow::Growth;
 pub use options::MysqlOptions;
 use pool::Pool;
 
