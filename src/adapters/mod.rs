@@ -5,7 +5,7 @@ pub mod cache;
 pub mod clock;
 pub mod mailer;
 pub mod market;
-pub mod otlp;
 pub mod members;
+pub mod otlp;
 pub mod store;
 mod tls;

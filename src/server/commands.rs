@@ -32,7 +32,7 @@ use crate::model::{Email, WatchSpec};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
     /// This is to be done.
-    Execute(Command),
+    Execute(Box<Command>),
     /// Nothing is to be done, and this is the answer.
     Answer(Reply),
 }
@@ -41,7 +41,7 @@ impl Work {
     /// A command, or the refusal that stands for it.
     pub fn of(command: Result<Command, Refusal>) -> Self {
         match command {
-            Ok(command) => Self::Execute(command),
+            Ok(command) => Self::Execute(Box::new(command)),
             Err(refusal) => Self::Answer(Reply::Refused(refusal)),
         }
     }
@@ -255,7 +255,7 @@ impl Commands {
                 return Ok(Work::of(Err(Refusal::EmailTaken)));
             }
             let password_hash = ports.passwords.hash(password).await?;
-            Ok(Work::Execute(Command::Register { email, password_hash, watch }))
+            Ok(Work::of(Ok(Command::Register { email, password_hash, watch })))
         })
         .await
     }
@@ -278,7 +278,7 @@ impl Commands {
             ports.confirm("old_password", &session, &old).await?;
             let password_hash = ports.passwords.hash(new).await?;
             let user = session.user;
-            Ok(Work::Execute(Command::SetPassword { user, password_hash, keep: Some(keep) }))
+            Ok(Work::of(Ok(Command::SetPassword { user, password_hash, keep: Some(keep) })))
         })
         .await
     }
@@ -293,7 +293,7 @@ impl Commands {
         let ports = Arc::clone(&self.ports);
         self.run(request, async move {
             ports.confirm("password", &session, &password).await?;
-            Ok(Work::Execute(Command::DeleteUser { user: session.user }))
+            Ok(Work::of(Ok(Command::DeleteUser { user: session.user })))
         })
         .await
     }

@@ -87,7 +87,7 @@ impl Watches for Api {
             let commands = &self.services.commands;
             let request = commands.request(key, "/tripline.v1.Watches/DeleteWatch", &message);
             let (user, watch) = (caller.session.user, WatchId(message.id));
-            let work = async move { Ok(Work::Execute(Command::DeleteWatch { user, watch })) };
+            let work = async move { Ok(Work::of(Ok(Command::DeleteWatch { user, watch }))) };
             done(commands.run(request, work).await?)?;
             Ok(DeleteWatchResponse {})
         })
