@@ -16,3 +16,4 @@ pub mod pipeline;
 pub mod proto;
 pub mod replay;
 pub mod server;
+pub mod trace;

@@ -78,6 +78,13 @@ pub struct Topic {
     pub topic: String,
 }
 
+/// A broker of Kafka's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KafkaBroker {
+    /// Its id.
+    pub broker: i32,
+}
+
 /// A symbol; only as many as the option allows get a series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SymbolLabel {
@@ -85,6 +92,8 @@ pub struct SymbolLabel {
     pub symbol: String,
 }
 
+/// No labels: for a series that is there only once it is known.
+type Unlabelled = [(&'static str, &'static str); 0];
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// All series. Cheap to clone: clones count into the same series.
@@ -144,6 +153,25 @@ pub struct Metrics {
     pub request_repeats: Counter,
     /// `tripline_request_conflicts_total`: request ids used again for something else.
     pub request_conflicts: Counter,
+    /// `tripline_kafka_brokers`: brokers in the cluster; 0 when it does not answer. This and those
+    /// below it are the admin node's, and there only where Kafka is the broker.
+    pub kafka_brokers: Family<Unlabelled, Gauge>,
+    /// `tripline_kafka_partitions_under_replicated`: partitions with fewer in-sync replicas than
+    /// replicas.
+    pub kafka_partitions_under_replicated: Family<Topic, Gauge>,
+    /// `tripline_kafka_partitions_under_min_isr`: partitions with fewer in-sync replicas than
+    /// appends need.
+    pub kafka_partitions_under_min_isr: Family<Topic, Gauge>,
+    /// `tripline_kafka_partitions_offline`: partitions without a leader.
+    pub kafka_partitions_offline: Family<Topic, Gauge>,
+    /// `tripline_kafka_leader_partitions`: partitions that a broker leads.
+    pub kafka_leader_partitions: Family<KafkaBroker, Gauge>,
+    /// `tripline_ready`: 1 when `/readyz` says so, else 0.
+    pub ready: Gauge,
+    /// `tripline_partitions`: partitions of a topic, where this process shares them.
+    pub partitions: Family<Topic, Gauge>,
+    /// `tripline_partitions_owned`: those that run in this process.
+    pub partitions_owned: Family<Topic, Gauge>,
     /// `tripline_streams`: open streams of alerts and quotes.
     pub streams: Gauge,
 }
@@ -208,6 +236,14 @@ impl Metrics {
             breaker: Family::default(),
             request_repeats: Counter::default(),
             request_conflicts: Counter::default(),
+            kafka_brokers: Family::default(),
+            kafka_partitions_under_replicated: Family::default(),
+            kafka_partitions_under_min_isr: Family::default(),
+            kafka_partitions_offline: Family::default(),
+            kafka_leader_partitions: Family::default(),
+            ready: Gauge::default(),
+            partitions: Family::default(),
+            partitions_owned: Family::default(),
             streams: Gauge::default(),
         }
     }
@@ -294,7 +330,39 @@ impl Metrics {
             "Request ids used again for something else",
             self.request_conflicts.clone(),
         );
+        self.register_kafka(own);
+        own.register("ready", "1 when the process is ready, else 0", self.ready.clone());
+        own.register("partitions", "Partitions of a topic", self.partitions.clone());
+        own.register(
+            "partitions_owned",
+            "Partitions that run in this process",
+            self.partitions_owned.clone(),
+        );
         own.register("streams", "Open streams of alerts and quotes", self.streams.clone());
+    }
+
+    fn register_kafka(&self, own: &mut Registry) {
+        own.register("kafka_brokers", "Brokers of the cluster", self.kafka_brokers.clone());
+        own.register(
+            "kafka_partitions_under_replicated",
+            "Partitions with fewer in-sync replicas than replicas",
+            self.kafka_partitions_under_replicated.clone(),
+        );
+        own.register(
+            "kafka_partitions_under_min_isr",
+            "Partitions with fewer in-sync replicas than appends need",
+            self.kafka_partitions_under_min_isr.clone(),
+        );
+        own.register(
+            "kafka_partitions_offline",
+            "Partitions without a leader",
+            self.kafka_partitions_offline.clone(),
+        );
+        own.register(
+            "kafka_leader_partitions",
+            "Partitions that a broker leads",
+            self.kafka_leader_partitions.clone(),
+        );
     }
 
     /// Makes every series of a fixed label set visible before anything happened.

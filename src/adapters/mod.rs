@@ -6,5 +6,6 @@ pub mod clock;
 pub mod mailer;
 pub mod market;
 pub mod members;
+pub mod otlp;
 pub mod store;
 mod tls;

@@ -7,6 +7,7 @@ mod completions;
 mod demo;
 mod failure;
 mod files_limit;
+mod health;
 mod host;
 mod operator;
 mod output;
@@ -18,6 +19,8 @@ mod serve;
 mod settings;
 mod setup;
 mod token;
+mod topics;
+mod wait;
 mod watch;
 mod watch_row;
 
@@ -57,6 +60,9 @@ enum Command {
     Mail(host::MailCommand),
     Replay(replay::Replay),
     Config(settings::ConfigCommand),
+    Topics(topics::TopicsCommand),
+    Wait(wait::Wait),
+    Health(health::Health),
     Completions(completions::Completions),
 
     // Of an account.
@@ -90,6 +96,9 @@ pub fn main() -> ExitCode {
         Command::Mail(command) => ask(command.run()),
         Command::Replay(command) => command.run(),
         Command::Config(command) => done(command.run()),
+        Command::Topics(command) => ask(command.run()),
+        Command::Wait(command) => ask(command.run()),
+        Command::Health(command) => done(command.run()),
         Command::Completions(command) => done(command.run()),
         Command::Register(command) => ask(command.run(&client)),
         Command::Login(command) => ask(command.run(&client)),

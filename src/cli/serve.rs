@@ -31,6 +31,9 @@ it: what was accepted is kept, and goes on at the next start.
 Every option of the settings can be given by --set, by the environment or by a file; `tripline
 config show` lists them all.";
 
+/// How long sending the last traces may take.
+const LAST_TRACES_MAX: Duration = Duration::from_secs(2);
+
 /// Runs Tripline: collects prices, evaluates watches, sends mails, serves the API.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLE)]
@@ -91,7 +94,14 @@ impl Serve {
             .and_then(|(settings, import)| {
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| Failure::failed(error.to_string()))?;
-                let result = runtime.block_on(serve(settings, import));
+                let result = runtime.block_on(async {
+                    let traces = setup::traces(&settings.tracing)?;
+                    let result = serve(settings, import).await;
+                    if let Some(traces) = traces {
+                        traces.stop(LAST_TRACES_MAX).await;
+                    }
+                    result
+                });
                 // What still blocks is cut off, as a crash would.
                 runtime.shutdown_timeout(Duration::from_secs(1));
                 result

@@ -12,6 +12,7 @@ use super::failure::Failure;
 use crate::adapters::clock::{SeededRandom, SystemClock};
 use crate::adapters::mailer::{ConsoleMailer, FilesMailer, SmtpMailer, SmtpOptions};
 use crate::adapters::market::{Replay, ReplayOptions, Simulated, Speed, Yahoo};
+use crate::adapters::otlp::{Otlp, TracingOptions};
 use crate::config::{LogFormat, LogOptions, MailOptions, Settings};
 use crate::csv_input::{self, Watches};
 use crate::metrics::Metrics;
@@ -47,8 +48,17 @@ pub(super) fn log(options: &LogOptions) -> Result<(), Failure> {
 
 /// The metrics of this host.
 pub(super) fn metrics() -> Metrics {
-    let hostname = hostname::get().map(|name| name.to_string_lossy().into_owned());
-    Metrics::new(hostname.as_deref().unwrap_or("localhost"))
+    Metrics::new(&hostname())
+}
+
+/// Traces, if a collector of them is named. To be called within the runtime.
+pub(super) fn traces(options: &TracingOptions) -> Result<Option<Otlp>, Failure> {
+    Otlp::start(options, &hostname())
+        .map_err(|error| Failure::bad_input(format!("tracing.otlp_endpoint: {error}")))
+}
+
+fn hostname() -> String {
+    hostname::get().map_or("localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Where prices come from.

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::adapters::broker::kafka::KafkaOptions;
+use crate::adapters::broker::kafka::{KafkaOptions, TopicConfig};
 use crate::adapters::broker::sqlite::SqliteLogOptions;
 use crate::adapters::cache::moka::MokaOptions;
 use crate::adapters::cache::redis::RedisOptions;
 use crate::adapters::mailer::SmtpOptions;
 use crate::adapters::market::{SimulatedOptions, YahooOptions};
+use crate::adapters::otlp::TracingOptions;
 use crate::adapters::store::mysql::MysqlOptions;
 use crate::adapters::store::sqlite::SqliteStoreOptions;
 use crate::node::{
@@ -67,6 +68,8 @@ pub struct Settings {
     pub legacy: LegacyOptions,
     /// What is logged.
     pub log: LogOptions,
+    /// What is traced.
+    pub tracing: TracingOptions,
 }
 
 /// The process.
@@ -158,7 +161,14 @@ impl Settings {
 
     /// How to reach Kafka, and what topics are created with there.
     pub fn kafka(&self) -> KafkaOptions {
-        self.kafka.clone()
+        let topics = &self.topics;
+        let topic = TopicConfig {
+            replication_factor: topics.replication_factor,
+            min_insync_replicas: topics.min_insync_replicas,
+            retention_ms: Some(topics.retention_ms).filter(|ms| *ms > 0),
+            cleanup_policy: topics.cleanup_policy.clone(),
+        };
+        KafkaOptions { topic, ..self.kafka.clone() }
     }
 
     /// What keeps a process from running with these settings, if anything: they say in part that
@@ -196,6 +206,19 @@ impl Settings {
             );
             faults.push(("members.lease_ms", cause));
         }
+        let TopicOptions { replication_factor, min_insync_replicas, .. } = self.topics;
+        if !(1..=replication_factor).contains(&min_insync_replicas) {
+            let cause = format!(
+                "expected 1 to topics.replication_factor, {replication_factor}, found \
+                 {min_insync_replicas}"
+            );
+            faults.push(("topics.min_insync_replicas", cause));
+        }
+        let policy = self.topics.cleanup_policy.as_str();
+        if !["delete", "compact", "compact,delete"].contains(&policy) {
+            let cause = format!("expected delete, compact or compact,delete, found {policy:?}");
+            faults.push(("topics.cleanup_policy", cause));
+        }
         let evaluate = &self.evaluate;
         for (key, value) in [
             ("evaluate.read_bytes_max", evaluate.read_bytes_max as u64),
@@ -218,6 +241,7 @@ impl Settings {
         if self.data.dir.as_os_str().is_empty() {
             faults.push(("data.dir", "expected a folder, found no text".to_owned()));
         }
+        faults.extend(self.tracing.check().err());
         if let Err(cause) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
             faults.push(("log.filter", format!("expected a level or directives, found {cause}")));
         }

@@ -282,6 +282,7 @@ fn the_defaults_are_those_of_the_structs() {
     assert_eq!(settings.mail.smtp, Default::default());
     assert_eq!(settings.legacy, Default::default());
     assert_eq!(settings.server, Default::default());
+    assert_eq!(settings.tracing, Default::default());
 }
 
 #[test]

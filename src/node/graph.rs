@@ -120,6 +120,14 @@ pub struct TopicOptions {
     /// What the names of the topics begin with, at Kafka.
     #[serde(default)]
     pub prefix: String,
+    /// With Kafka: copies of each partition.
+    pub replication_factor: u16,
+    /// With Kafka: copies that must have a record before it counts as appended.
+    pub min_insync_replicas: u16,
+    /// With Kafka: milliseconds for which records are kept; 0: for ever.
+    pub retention_ms: u64,
+    /// With Kafka: `delete`, `compact` or both.
+    pub cleanup_policy: String,
 }
 
 /// The notifier's reading.

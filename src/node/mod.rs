@@ -9,6 +9,7 @@ mod consumer;
 mod embedded;
 mod evaluator;
 mod graph;
+mod grow;
 mod notifier;
 mod process;
 mod roles;
@@ -23,6 +24,7 @@ pub use evaluator::evaluate;
 pub use graph::{
     Feed, Graph, GraphOptions, NotifyOptions, Shared, StartError, Stores, TopicOptions,
 };
+pub use grow::{GrowError, GrowOptions, Growing, Grown};
 pub use notifier::notify;
 pub use process::{Process, ProcessError};
 pub use roles::{Role, Roles, RolesError};

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::cluster::ClusterReport;
 use crate::model::{Offset, Partition, Timestamp};
 
 /// One record of a log.
@@ -194,6 +195,11 @@ pub trait Broker: Send + Sync + 'static {
         partition: Partition,
         offset: Offset,
     ) -> Result<(), BrokerError>;
+
+    /// The cluster that keeps the log, where it is more than this process.
+    fn cluster(&self) -> Option<&dyn ClusterReport> {
+        None
+    }
 }
 
 /// The partition that Kafka's default partitioner gives a key: murmur2 of its bytes, made

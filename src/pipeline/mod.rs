@@ -5,6 +5,7 @@
 pub mod breaker;
 pub mod broker;
 pub mod clock;
+pub mod cluster;
 pub mod collect;
 pub mod evaluate;
 pub mod log_source;

@@ -13,6 +13,7 @@ use futures::FutureExt;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::board::Board;
 use super::cache::{Begin, RequestCache, Ticket};
@@ -118,10 +119,11 @@ impl Commands {
         };
         // No await between the claim and the task: a caller that gives up leaves no claim behind.
         let commands = self.clone();
-        let task = self.running.spawn(async move {
+        let task = async move {
             let _place = place;
             commands.settle(request, ticket, work).await
-        });
+        };
+        let task = self.running.spawn(task.in_current_span());
         task.await.unwrap_or_else(|error| Err(Fault::internal(&error)))
     }
 

@@ -78,6 +78,7 @@ async fn metrics_page(State(told): State<Told>) -> impl IntoResponse {
     if let Some(cache) = told.cache.get() {
         told.metrics.set_cache_size(cache.size().await);
     }
+    told.metrics.ready.set(i64::from(told.health.is_ready()));
     ([(CONTENT_TYPE, Metrics::CONTENT_TYPE)], told.metrics.page())
 }
 

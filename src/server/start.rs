@@ -11,11 +11,14 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::codegen::http::Request;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::server::ServerTlsConfig;
 use tonic::transport::{Identity, Server as Transport};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower_http::trace::TraceLayer;
 
 use super::board::Board;
 use super::commands::{CommandPorts, Commands};
@@ -87,7 +90,15 @@ impl Server {
         helpers.close();
 
         let longest = Duration::from_millis(grpc.request_timeout_ms);
+        let logged = TraceLayer::new_for_grpc()
+            .make_span_with(call_span)
+            .on_request(())
+            .on_response(())
+            .on_body_chunk(())
+            .on_eos(())
+            .on_failure(());
         let served = transport
+            .layer(logged)
             .layer(DeadlineLayer { longest })
             .add_routes(routes)
             .serve_with_incoming_shutdown(
@@ -121,6 +132,14 @@ impl Server {
         });
         Ok(Running { grpc_addr, http_addr: pages.addr, join })
     }
+}
+
+/// What every line of the log says of the call that it belongs to.
+fn call_span(call: &Request<Body>) -> tracing::Span {
+    let headers = call.headers();
+    let id = headers.get("request-id").or_else(|| headers.get("request_id"));
+    let id = id.and_then(|id| id.to_str().ok()).and_then(|id| id.get(..id.len().min(64)));
+    tracing::info_span!("call", method = call.uri().path(), request_id = id)
 }
 
 async fn within<T>(grace: Duration, what: &str, end: impl Future<Output = T>) {

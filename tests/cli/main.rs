@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod server;
+mod services;
 mod streams;
+mod topics;
 mod user;
 
 use std::fs;

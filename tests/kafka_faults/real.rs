@@ -95,7 +95,7 @@ impl Flow {
     async fn until(&self, what: &str, so: impl Fn(usize, i32) -> bool) {
         let started = Instant::now();
         loop {
-            let cluster = self.broker.cluster();
+            let cluster = self.broker.wire();
             let view = cluster.topic(&self.topic).await.ok().flatten();
             let partitions = view.map(|view| view.partitions).unwrap_or_default();
             let all = |p: &tripline::adapters::broker::kafka::wire::PartitionView| {
@@ -135,7 +135,7 @@ impl Flow {
                 all - found.len()
             );
         }
-        let _ = self.broker.cluster().delete_topic(&self.topic).await;
+        let _ = self.broker.wire().delete_topic(&self.topic).await;
         self.broker.close().await;
     }
 }

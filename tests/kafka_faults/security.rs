@@ -48,7 +48,7 @@ async fn every_login_works_over_tls() {
         assert_eq!(appended, Ok(Offset(0)), "{sasl_mechanism:?}");
         let read = broker.read(&topic, Partition(0), Offset(0), 100).await.unwrap();
         assert_eq!(read.len(), 1);
-        broker.cluster().delete_topic(&topic).await.unwrap();
+        broker.wire().delete_topic(&topic).await.unwrap();
 
         let stranger = KafkaOptions { sasl_password: Some("guess".to_owned()), ..options.clone() };
         let error = open(stranger).create_topic(&topic, 1).await.unwrap_err();

@@ -14,6 +14,7 @@ use crate::model::{Partition, Tick};
 use crate::pipeline::broker::{Broker, BrokerError, Record, partition_of};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::record::{TICKS_TOPIC, encode_tick};
+use crate::trace::{Span, SpanKind};
 
 /// What the door lets in.
 #[derive(Clone, Debug, Deserialize)]
@@ -25,8 +26,9 @@ pub struct DoorOptions {
 }
 
 /// Ticks in one append, so that a push of as many as are allowed stays below the bytes that a log
-/// takes at once. A record has at most 110 bytes.
+/// takes at once. A record has at most 110 bytes, and 70 more where it is traced.
 const APPENDED_MAX: usize = 5_000;
+const TRACED_APPENDED_MAX: usize = 3_000;
 
 /// Appends ticks to the ticks' topic.
 pub struct LogDoor {
@@ -54,9 +56,10 @@ impl LogDoor {
         &self,
         partition: Partition,
         mut records: Vec<Record>,
+        appended_max: usize,
     ) -> Result<(), BrokerError> {
         while !records.is_empty() {
-            let rest = records.split_off(records.len().min(APPENDED_MAX));
+            let rest = records.split_off(records.len().min(appended_max));
             self.append(partition, records).await?;
             records = rest;
         }
@@ -85,6 +88,9 @@ impl Door for LogDoor {
         let latest = now.plus(Duration::from_secs(self.options.ahead_s_max));
         let taken = self.metrics.records_in.get_or_create(&Stage { stage: "collect" }).clone();
         taken.inc_by(ticks.len() as u64);
+        let mut span = Span::first("collect", SpanKind::Producer);
+        span.set("tripline.ticks", i64::try_from(ticks.len()).unwrap_or(i64::MAX));
+        let header = span.parent().map(|parent| parent.header());
         let mut batches = vec![Vec::new(); self.partitions.max(1) as usize];
         let refusals = ticks.iter().map(|tick| {
             if tick.time > latest {
@@ -96,15 +102,18 @@ impl Door for LogDoor {
                 ));
             }
             let partition = partition_of(tick.symbol.as_bytes(), self.partitions);
-            batches[partition.0 as usize].push(encode_tick(tick, now));
+            let mut record = encode_tick(tick, now);
+            record.headers.extend(header.clone());
+            batches[partition.0 as usize].push(record);
             None
         });
         let refusals = refusals.collect();
+        let appended_max = if header.is_some() { TRACED_APPENDED_MAX } else { APPENDED_MAX };
         let appends = (0..)
             .map(Partition)
             .zip(batches)
-            .map(|(partition, records)| self.append_all(partition, records));
-        try_join_all(appends).await?;
+            .map(|(partition, records)| self.append_all(partition, records, appended_max));
+        try_join_all(appends).await.inspect_err(|error| span.failed(error))?;
         Ok(refusals)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 
 use super::rules::Step;
-use super::{EvaluateStore, NumberedAlert};
+use super::{EvaluateStore, NumberedAlert, Traced};
 use crate::failpoint;
 use crate::metrics::{Metrics, Reason, Stage};
 use crate::model::{AlertSeq, Partition};
@@ -35,6 +35,7 @@ impl Journal<Step> for StepJournal {
     async fn commit(&mut self, step: &mut Step) -> Result<(), StageError> {
         let Some(span) = step.span else { return Ok(()) };
         let started = self.clock.now();
+        step.traced.begin();
         step.evaluation.published = AlertSeq(self.published.load(Ordering::Acquire));
         failpoint::hit("evaluate/before-commit");
         self.store.commit(self.fence, span, &step.evaluation).await?;
@@ -69,7 +70,7 @@ impl StepJournal {
 }
 
 /// Alerts in one append, so that a tick that tells however many watches stays below the bytes
-/// that a log takes at once. A record has at most 150 bytes.
+/// that a log takes at once. A record has at most 220 bytes.
 const APPENDED_MAX: usize = 1_000;
 
 /// Publishes committed alerts. What it publishes may repeat after a crash.
@@ -84,22 +85,28 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Appends alerts, in the order of their numbers, to the topic. Called again after a failure,
     /// it goes on after the last part that was published.
-    pub(super) async fn publish(&self, alerts: &[NumberedAlert]) -> Result<(), StageError> {
+    pub(super) async fn publish(
+        &self,
+        alerts: &[NumberedAlert],
+        traced: &Traced,
+    ) -> Result<(), StageError> {
         let published = self.published.load(Ordering::Acquire);
         let rest = &alerts[alerts.partition_point(|alert| alert.seq.0 <= published)..];
         for part in rest.chunks(APPENDED_MAX) {
-            self.append(part).await?;
+            self.append(part, traced).await?;
         }
         Ok(())
     }
 
-    async fn append(&self, alerts: &[NumberedAlert]) -> Result<(), StageError> {
+    async fn append(&self, alerts: &[NumberedAlert], traced: &Traced) -> Result<(), StageError> {
         let Some(last) = alerts.last() else { return Ok(()) };
         let now = self.clock.now();
         let mut batches = vec![Vec::new(); self.partitions.max(1) as usize];
-        for NumberedAlert { alert, accepted, .. } in alerts {
+        for NumberedAlert { seq, alert, accepted } in alerts {
             let partition = partition_of(alert.symbol.as_bytes(), self.partitions);
-            batches[partition.0 as usize].push(encode_alert(alert, *accepted, now));
+            let mut record = encode_alert(alert, *accepted, now);
+            record.headers.extend(traced.header(*seq));
+            batches[partition.0 as usize].push(record);
         }
         for (partition, records) in (0..).map(Partition).zip(batches) {
             if !records.is_empty() {
@@ -115,6 +122,8 @@ impl Publisher {
 #[async_trait]
 impl Notify<Step> for Publisher {
     async fn notify(&mut self, step: &mut Step) -> Result<(), StageError> {
-        self.publish(&step.evaluation.alerts).await
+        self.publish(&step.evaluation.alerts, &step.traced).await?;
+        step.traced.end();
+        Ok(())
     }
 }

@@ -23,6 +23,7 @@ mod slot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod tree;
 
 pub use engine::{CurrencyIdx, Engine, EngineTick, SymbolIdx};
@@ -32,6 +33,7 @@ pub use store::{
     Applied, ChangeId, ChangeKind, EvaluateStore, Evaluation, NumberedAlert, Owned, PendingChange,
     PricePoint, SymbolState,
 };
+pub use traced::Traced;
 
 use crate::model::{Alert, WatchId, WatchState};
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     Applied, ChangeKind, Effects, Engine, EngineTick, Evaluation, NumberedAlert, Outcome,
-    PendingChange, PricePoint, SymbolIdx, SymbolState,
+    PendingChange, PricePoint, SymbolIdx, SymbolState, Traced,
 };
 use crate::model::{AlertId, AlertSeq, Offset, Partition, Timestamp, Watch, WatchId, WatchState};
 use crate::pipeline::broker::Placed;
@@ -36,6 +36,8 @@ pub struct Step {
     pub late: u64,
     /// Ticks in another currency than their symbol's.
     pub currency: u64,
+    /// The traces of its alerts.
+    pub traced: Traced,
 }
 
 /// What is known of a symbol beside the engine's state.
@@ -142,7 +144,11 @@ impl Rules {
                 let symbol = found.unwrap_or_else(|| self.engine.symbol(tick.symbol));
                 let currency = self.engine.currency(tick.currency);
                 let tick = EngineTick { time: tick.time, price: tick.price, symbol, currency };
+                let before = self.seq;
                 self.tick(tick, record.time);
+                if self.seq != before {
+                    self.step.traced.note(record, before, self.seq);
+                }
             }
             Err(error) => self.step.evaluation.dead.push(DeadRecord {
                 topic: TICKS_TOPIC.to_owned(),

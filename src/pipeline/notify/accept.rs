@@ -17,6 +17,7 @@ use crate::pipeline::record::{ALERTS_TOPIC, decode_alert};
 use crate::pipeline::stage::{Dedupe, Evaluate, Journal, Notify, Recent, StageError};
 use crate::pipeline::store::{DeadRecord, Fence, Span};
 use crate::pipeline::{Backoff, Pipeline};
+use crate::trace::{self, SpanKind, TraceParent};
 
 /// What the notifier needs to accept alerts.
 #[derive(Clone)]
@@ -84,6 +85,8 @@ struct Accepted {
     incoming: Vec<Incoming>,
     dead: Vec<DeadRecord>,
     claimed: Vec<Delivery>,
+    /// The alerts that are traced; mostly none.
+    traced: Vec<(AlertId, TraceParent)>,
 }
 
 struct Decode {
@@ -99,7 +102,11 @@ impl Evaluate<Placed> for Decode {
         for Placed { offset, record } in batch.drain(..) {
             self.position = offset.next();
             match decode_alert(&record) {
-                Ok((alert, accepted)) => out.incoming.push(Incoming { alert, accepted }),
+                Ok((alert, accepted)) => {
+                    out.incoming.push(Incoming { alert, accepted });
+                    let traced = TraceParent::of(&record).map(|parent| (alert.id, parent));
+                    out.traced.extend(traced);
+                }
                 Err(error) => out.dead.push(DeadRecord {
                     topic: ALERTS_TOPIC.to_owned(),
                     partition: self.partition,
@@ -135,10 +142,14 @@ impl Journal<Accepted> for Accept {
         let NotifierPorts { broker, store, sender, claimant, clock, metrics, group, .. } =
             &self.ports;
         let started = clock.now();
+        let mut spans = begin(&out.traced);
         failpoint::hit("notify/before-accept");
         let claimed = store
             .accept(self.fence, span, &out.incoming, &out.dead, claimant, sender.free())
-            .await?;
+            .await
+            .inspect_err(|error| spans.iter_mut().for_each(|(_, span)| span.failed(error)))?;
+        // Before the deliveries are offered.
+        sender.trace(spans.iter().filter_map(|(alert, span)| Some((*alert, span.parent()?))));
         failpoint::hit("notify/after-accept");
         self.committed.store(span.to.0, Ordering::Relaxed);
         let stage = Stage { stage: "notify" };
@@ -155,6 +166,16 @@ impl Journal<Accepted> for Accept {
         }
         Ok(())
     }
+}
+
+/// A span for each traced alert that is accepted.
+fn begin(traced: &[(AlertId, TraceParent)]) -> Vec<(AlertId, trace::Span)> {
+    let span = |(alert, parent): &(AlertId, TraceParent)| {
+        let mut span = trace::Span::after(Some(*parent), "accept", SpanKind::Consumer);
+        span.set_id("tripline.alert", alert);
+        (*alert, span)
+    };
+    traced.iter().map(span).collect()
 }
 
 struct Hand(SenderHandle);

@@ -23,6 +23,7 @@ use crate::model::Timestamp;
 use crate::pipeline::breaker::{Breaker, BreakerState};
 use crate::pipeline::clock::{Clock, Random};
 use crate::pipeline::store::StoreError;
+use crate::trace::{Span, SpanKind, TraceParent};
 
 use super::compose::compose;
 use super::retry::{Backoff, SenderOptions, SenderOptionsError};
@@ -35,6 +36,7 @@ mod ends;
 mod handle;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 pub use handle::SenderHandle;
 use handle::Shared;
@@ -203,7 +205,8 @@ impl Sender {
                 let probe = self.breaker.state() == BreakerState::HalfOpen;
                 self.probing |= probe;
                 self.held.insert(delivery.id, Held::Sending);
-                self.attempts.push(attempt(&self.ports, timeout, delivery, probe));
+                let trace = self.shared.traces.of(&delivery.alert.id);
+                self.attempts.push(attempt(&self.ports, timeout, delivery, probe, trace));
             } else {
                 let at = self.options.unjudged_at(&self.breaker, now, &*self.ports.random);
                 self.give_back(delivery.id, at, "the breaker is open after earlier failures");
@@ -292,9 +295,15 @@ fn attempt(
     timeout: Duration,
     delivery: Delivery,
     probe: bool,
+    trace: Option<TraceParent>,
 ) -> BoxFuture<'static, Ended> {
     let (mailer, clock) = (Arc::clone(&ports.mailer), Arc::clone(&ports.clock));
+    let composing = Span::after(trace, "compose", SpanKind::Internal);
     let mail = compose(&delivery.alert, &delivery.email);
+    drop(composing);
+    let mut span = Span::after(trace, "send", SpanKind::Client);
+    span.set_id("tripline.alert", delivery.alert.id);
+    span.set("tripline.attempt", i64::from(delivery.attempts) + 1);
     let task = AbortOnDropHandle::new(tokio::spawn(async move {
         failpoint::hit("deliver/before-send");
         tokio::select! {
@@ -312,6 +321,9 @@ fn attempt(
         let result = task.await.unwrap_or_else(|error| {
             Err(MailError::Transient(format!("sending ended abnormally: {error}")))
         });
+        if let Err(error) = &result {
+            span.failed(error);
+        }
         Ended { delivery, probe, result }
     }
     .boxed()

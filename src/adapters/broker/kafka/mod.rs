@@ -10,6 +10,7 @@ mod link;
 mod options;
 mod producer;
 mod reader;
+mod report;
 mod security;
 mod tail;
 pub mod wire;
@@ -26,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::model::{Offset, Partition};
 use crate::pipeline::broker::{Bounds, Broker, BrokerError, Placed, Record, Topic, TopicId};
 use crate::pipeline::clock::{Clock, Random};
+use crate::pipeline::cluster::ClusterReport;
 use committer::Committer;
 use link::Link;
 pub use options::{Compression, KafkaOptions, ProducerOptions, SaslMechanism, TopicConfig};
@@ -99,8 +101,8 @@ impl KafkaBroker {
         })
     }
 
-    /// The cluster, for what the port does not offer: its brokers, replicas and configs.
-    pub fn cluster(&self) -> Arc<Cluster> {
+    /// A client of the cluster, for what the ports do not offer.
+    pub fn wire(&self) -> Arc<Cluster> {
         self.shared.cluster.clone()
     }
 
@@ -298,5 +300,9 @@ impl Broker for KafkaBroker {
             Ok(())
         })
         .await
+    }
+
+    fn cluster(&self) -> Option<&dyn ClusterReport> {
+        Some(self)
     }
 }

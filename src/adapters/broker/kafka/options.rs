@@ -193,7 +193,7 @@ const BYTES_LIMIT: usize = 64 * 1_024 * 1_024;
 
 impl KafkaOptions {
     /// Refuses options that nothing could work with.
-    pub(super) fn check(&self) -> Result<(), BrokerError> {
+    pub(crate) fn check(&self) -> Result<(), BrokerError> {
         self.fault().map_or(Ok(()), |fault| Err(BrokerError::Permanent(format!("kafka.{fault}"))))
     }
 

@@ -34,8 +34,6 @@ impl From<Error> for Failure {
             Error::Io(_) | Error::Protocol(_) | Error::WorkerCrashed => {
                 Self::Again(format!("the connection was lost ({error})"))
             }
-            Error::PoolTimedOut => Self::Again("no connection was to be had in time".to_owned()),
-            Error::PoolClosed => Self::Final(StoreError::Transient(error.to_string())),
             _ => Self::Final(StoreError::Permanent(error.to_string())),
         }
     }

@@ -1,24 +1,29 @@
 //! A connection that is lent for one transaction, and goes back in a state that is known.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::mysql::{MySql, MySqlConnection};
-use sqlx::pool::PoolConnection;
+use sqlx::mysql::MySqlConnection;
 
 use super::MysqlStore;
 use super::failure::Failure;
+use super::pool::{Held, Pool};
 
 /// How long a connection whose user went away has for undoing what it began.
 const UNDO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection out of the pool. Dropping it undoes what was begun on it.
-pub(crate) struct Lent(Option<PoolConnection<MySql>>);
+pub(crate) struct Lent {
+    held: Option<Held>,
+    pool: Arc<Pool>,
+}
 
 impl MysqlStore {
     /// A connection to read with: each statement sees all that was committed before it.
     pub(crate) async fn read(&self) -> Result<Lent, Failure> {
-        Ok(Lent(Some(self.inner.pool.acquire().await?)))
+        let pool = self.inner.pool.clone();
+        Ok(Lent { held: Some(pool.take().await?), pool })
     }
 
     /// Begins a transaction. Its statements see what was committed before each of them (READ
@@ -33,7 +38,9 @@ impl MysqlStore {
 impl Lent {
     /// Gives the connection back; to be called when nothing is under way on it.
     pub(crate) fn give_back(mut self) {
-        drop(self.0.take());
+        if let Some(held) = self.held.take() {
+            self.pool.give_back(held);
+        }
     }
 
     /// Commits. A failure leaves it open whether that happened, unless it says otherwise.
@@ -45,7 +52,8 @@ impl Lent {
                 Ok(())
             }
             Err(error) => {
-                self.abandon();
+                // Closed without a word; the server undoes what is open on it.
+                drop(self.held.take());
                 Err(Failure::of_commit(error))
             }
         }
@@ -57,50 +65,37 @@ impl Lent {
         self.give_back();
         Ok(())
     }
-
-    /// Closes the connection without a word; the server undoes what is open on it.
-    fn abandon(&mut self) {
-        drop(self.0.take().map(PoolConnection::detach));
-    }
 }
 
 impl Deref for Lent {
     type Target = MySqlConnection;
 
     fn deref(&self) -> &MySqlConnection {
-        self.0.as_ref().expect("it is taken by what consumes the whole only")
+        let held = self.held.as_ref().expect("it is taken by what consumes the whole only");
+        &held.connection
     }
 }
 
 impl DerefMut for Lent {
     fn deref_mut(&mut self) -> &mut MySqlConnection {
-        self.0.as_mut().expect("it is taken by what consumes the whole only")
+        let held = self.held.as_mut().expect("it is taken by what consumes the whole only");
+        &mut held.connection
     }
 }
 
 impl Drop for Lent {
-    /// A statement may be under way, and the server may not answer any more: the pool would
-    /// wait for it, so it gets the connection back only if undoing ends in time.
+    /// A statement may be under way, and the server may not answer any more: the connection goes
+    /// back only if undoing ends in time. Otherwise, and where a runtime stops meanwhile, it is
+    /// closed, which undoes it as well.
     fn drop(&mut self) {
-        let Some(connection) = self.0.take() else { return };
-        let mut undone = Undone(Some(connection));
+        let Some(mut held) = self.held.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let pool = self.pool.clone();
         runtime.spawn(async move {
-            let Some(connection) = &mut undone.0 else { return };
-            let undo = sqlx::raw_sql("ROLLBACK").execute(&mut **connection);
+            let undo = sqlx::raw_sql("ROLLBACK").execute(&mut held.connection);
             if let Ok(Ok(_)) = tokio::time::timeout(UNDO_TIMEOUT, undo).await {
-                drop(undone.0.take());
+                pool.give_back(held);
             }
         });
-    }
-}
-
-/// A connection on which something is to be undone. Dropping it closes it, which undoes it, too:
-/// so it may be dropped anywhere, also by a runtime that stops.
-struct Undone(Option<PoolConnection<MySql>>);
-
-impl Drop for Undone {
-    fn drop(&mut self) {
-        drop(self.0.take().map(PoolConnection::detach));
     }
 }

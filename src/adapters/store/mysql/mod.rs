@@ -13,6 +13,7 @@ mod deliveries;
 mod evaluate;
 mod evaluation;
 mod failure;
+mod grow;
 mod import;
 mod lent;
 mod members;
@@ -20,6 +21,7 @@ mod notify;
 mod open;
 mod operator;
 mod options;
+mod pool;
 mod progress;
 mod queries;
 mod requests;
@@ -33,7 +35,6 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sqlx::mysql::MySqlPool;
 use tokio::sync::watch;
 
 use crate::adapters::store::sqlite::SqliteStoreOptions;
@@ -41,7 +42,9 @@ use crate::model::Partition;
 use crate::pipeline::clock::Clock;
 
 pub(crate) use failure::Failure;
+pub use grow::Growth;
 pub use options::MysqlOptions;
+use pool::Pool;
 
 /// The present instant by the server's clock, in milliseconds: an SQL expression.
 macro_rules! now_ms {
@@ -62,7 +65,7 @@ struct Inner {
     options: SqliteStoreOptions,
     /// For waiting only: what is compared with stored times is the server's clock.
     clock: Arc<dyn Clock>,
-    pool: MySqlPool,
+    pool: Arc<Pool>,
     /// The distance of two ids that one statement gives out.
     id_step: i64,
     /// How many partitions there are; 0 until that is known.

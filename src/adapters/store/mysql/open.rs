@@ -4,13 +4,12 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::FutureExt;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions};
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use tokio::sync::watch;
 
 use super::lent::Lent;
+use super::pool::Pool;
 use super::topics::known_partitions;
 use super::{Failure, Inner, MysqlOptions, MysqlStore};
 use crate::adapters::store::rows::int;
@@ -20,8 +19,6 @@ use crate::pipeline::store::StoreError;
 
 /// How long a start waits for another process that brings the schema up to date, in seconds.
 const MIGRATION_WAIT_S: u32 = 300;
-/// A connection that was not used for this long is tested before it is.
-const TESTED_AFTER: Duration = Duration::from_secs(1);
 /// Statements kept prepared on a connection.
 const STATEMENTS_MAX: usize = 256;
 
@@ -54,7 +51,7 @@ impl MysqlStore {
         clock: Arc<dyn Clock>,
         time: Option<Arc<dyn Clock>>,
     ) -> Result<Self, StoreError> {
-        let pool = pool(&mysql, time).connect_lazy_with(connect_options(&mysql)?);
+        let pool = Arc::new(Pool::new(connect_options(&mysql)?, &mysql, time));
         let mut inner = Inner {
             mysql,
             options,
@@ -102,61 +99,6 @@ fn connect_options(mysql: &MysqlOptions) -> Result<MySqlConnectOptions, StoreErr
         return Ok(options);
     }
     Ok(options.ssl_ca(&mysql.root_ca_file).ssl_mode(sqlx::mysql::MySqlSslMode::VerifyIdentity))
-}
-
-fn pool(mysql: &MysqlOptions, time: Option<Arc<dyn Clock>>) -> MySqlPoolOptions {
-    let (settings, connect_time) = (session_settings(mysql), time.clone());
-    MySqlPoolOptions::new()
-        .max_connections(mysql.connections_max.max(1))
-        .acquire_timeout(Duration::from_millis(mysql.connect_timeout_ms))
-        .idle_timeout(Duration::from_secs(u64::from(mysql.idle_s.max(2)) / 2))
-        // One that is in use all the time is not tested each time; see `before_acquire`.
-        .test_before_acquire(false)
-        .after_connect(move |connection, _| {
-            let (settings, time) = (settings.clone(), connect_time.clone());
-            async move {
-                sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut *connection).await?;
-                set_time(connection, time.as_deref()).await
-            }
-            .boxed()
-        })
-        .before_acquire(move |connection, used| {
-            let time = time.clone();
-            async move {
-                if used.idle_for > TESTED_AFTER && connection.ping().await.is_err() {
-                    return Ok(false);
-                }
-                set_time(connection, time.as_deref()).await?;
-                Ok(true)
-            }
-            .boxed()
-        })
-}
-
-/// What every connection begins with. The modes are those that MySQL 8.4 has by default and
-/// MariaDB does not.
-fn session_settings(mysql: &MysqlOptions) -> String {
-    format!(
-        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-         SET SESSION sql_mode = 'ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,\
-         NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
-         innodb_lock_wait_timeout = {}, wait_timeout = {}",
-        mysql.lock_wait_s.max(1),
-        mysql.idle_s.max(2)
-    )
-}
-
-/// Lets the server's clock stand, to this connection, where `time` does.
-async fn set_time(
-    connection: &mut MySqlConnection,
-    time: Option<&dyn Clock>,
-) -> Result<(), sqlx::Error> {
-    let Some(time) = time else { return Ok(()) };
-    // A tenth of a millisecond more: the server takes it through a binary fraction.
-    let millis = time.now().millis();
-    let set = format!("SET SESSION timestamp = {}.{:03}1", millis / 1_000, millis % 1_000);
-    sqlx::raw_sql(AssertSqlSafe(set)).execute(connection).await?;
-    Ok(())
 }
 
 /// Makes the database ready for use; returns the distance of two ids given out by a statement,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tracing::field::display;
+
 use crate::metrics;
 use crate::model::Timestamp;
 use crate::pipeline::breaker::BreakerState;
@@ -47,11 +49,18 @@ impl Sender {
             Outcome::Dead { .. } => "dead",
         };
         self.ports.metrics.deliveries.get_or_create(&metrics::Outcome { outcome: label }).inc();
+        let alert = delivery.alert.id;
+        let trace_id = self.shared.traces.of(&alert).map(|trace| display(trace.trace_id()));
         if let Outcome::Retry { error, .. }
         | Outcome::Unjudged { error, .. }
         | Outcome::Dead { error } = &outcome
         {
-            tracing::warn!(alert = %delivery.alert.id, outcome = label, error, "mail not sent");
+            tracing::warn!(alert = %alert, trace_id, outcome = label, error, "mail not sent");
+        } else {
+            tracing::debug!(alert = %alert, trace_id, "mail sent");
+        }
+        if matches!(outcome, Outcome::Delivered | Outcome::Dead { .. }) {
+            self.shared.traces.forget(&alert);
         }
         self.held.insert(delivery.id, Held::Ended);
         self.unsettled.push(Settlement { id: delivery.id, outcome });

@@ -10,59 +10,13 @@ use kafka_protocol::messages::metadata_response::{MetadataResponse, MetadataResp
 use kafka_protocol::messages::{FindCoordinatorRequest, MetadataRequest, TopicName};
 use kafka_protocol::protocol::Request;
 use tokio::sync::Mutex as AsyncMutex;
-use uuid::Uuid;
 
 use super::connection::{Connection, Credentials, Door};
 use super::{WireError, check, text};
 use crate::adapters::broker::kafka::options::{KafkaOptions, SaslMechanism};
 use crate::adapters::broker::lock;
 use crate::model::Partition;
-
-/// One broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerNode {
-    /// Its id.
-    pub id: i32,
-    /// Where clients reach it.
-    pub host: String,
-    /// Where clients reach it.
-    pub port: u16,
-}
-
-/// One partition of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartitionView {
-    /// Its number.
-    pub partition: Partition,
-    /// The broker that leads it, if there is one.
-    pub leader: Option<i32>,
-    /// The brokers that are to have a copy.
-    pub replicas: Vec<i32>,
-    /// Those whose copy is complete.
-    pub in_sync: Vec<i32>,
-    /// Those that are not there.
-    pub offline: Vec<i32>,
-}
-
-/// One topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicView {
-    /// Its name.
-    pub name: String,
-    /// Tells it from a later topic of the same name.
-    pub id: Uuid,
-    /// Its partitions, in order.
-    pub partitions: Vec<PartitionView>,
-}
-
-/// The cluster as one of its brokers sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterView {
-    /// The brokers that are there, in order.
-    pub brokers: Vec<BrokerNode>,
-    /// The topics that were asked for and exist.
-    pub topics: Vec<TopicView>,
-}
+use crate::pipeline::cluster::{BrokerNode, ClusterView, PartitionView, TopicView};
 
 /// A Kafka cluster. Calls are cancel-safe, and may be made side by side; those to one broker wait
 /// for each other.

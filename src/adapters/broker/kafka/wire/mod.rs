@@ -10,9 +10,11 @@ mod groups;
 mod offsets;
 mod topics;
 
-pub use cluster::{BrokerNode, Cluster, ClusterView, PartitionView, TopicView};
+pub use cluster::Cluster;
 pub use groups::Offsets;
 pub use topics::Created;
+
+pub use crate::pipeline::cluster::{BrokerNode, ClusterView, PartitionView, TopicView};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;

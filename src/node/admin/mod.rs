@@ -1,5 +1,7 @@
 //! The admin node: topics, reports on them, and sweeping what has outlived its age.
 
+mod cluster;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,9 +75,13 @@ pub async fn create_topics(
 impl Admin {
     /// Reports, counts and sweeps until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
+        if let Some(cluster) = self.broker.cluster() {
+            stop.run_until_cancelled(cluster::compare(cluster, self.partitions)).await;
+        }
+        let gauges = cluster::Gauges::default();
         tokio::join!(
             self.every(self.options.report_s, &stop, || self.report()),
-            self.every(self.options.count_s, &stop, || self.count()),
+            self.every(self.options.count_s, &stop, || self.count(&gauges)),
             self.every(self.options.sweep_s, &stop, || self.sweep(&stop)),
         );
     }
@@ -96,6 +102,9 @@ impl Admin {
     }
 
     async fn report(&self) {
+        if let Some(cluster) = self.broker.cluster() {
+            return cluster::report(cluster).await;
+        }
         for topic in [TICKS_TOPIC, ALERTS_TOPIC] {
             for partition in (0..self.partitions).map(Partition) {
                 match self.broker.bounds(topic, partition).await {
@@ -109,7 +118,10 @@ impl Admin {
         }
     }
 
-    async fn count(&self) {
+    async fn count(&self, gauges: &cluster::Gauges) {
+        if let Some(cluster) = self.broker.cluster() {
+            gauges.refresh(cluster, &self.metrics).await;
+        }
         match self.store.backlog().await {
             Ok(backlog) => {
                 let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
