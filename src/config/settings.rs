@@ -198,6 +198,14 @@ impl Settings {
             let cause = format!("expected 1 to {PARTITIONS_MAX}, found {partitions}");
             faults.push(("topics.partitions", cause));
         }
+        let MemberOptions { heartbeat_ms, lease_ms } = self.members;
+        if heartbeat_ms == 0 || lease_ms < 2 * heartbeat_ms {
+            let cause = format!(
+                "expected at least twice members.heartbeat_ms, which is 1 or more, found \
+                 {lease_ms} and {heartbeat_ms}"
+            );
+            faults.push(("members.lease_ms", cause));
+        }
         let TopicOptions { replication_factor, min_insync_replicas, .. } = self.topics;
         if !(1..=replication_factor).contains(&min_insync_replicas) {
             let cause = format!(
@@ -210,14 +218,6 @@ impl Settings {
         if !["delete", "compact", "compact,delete"].contains(&policy) {
             let cause = format!("expected delete, compact or compact,delete, found {policy:?}");
             faults.push(("topics.cleanup_policy", cause));
-        }
-        let MemberOptions { heartbeat_ms, lease_ms } = self.members;
-        if heartbeat_ms == 0 || lease_ms < 2 * heartbeat_ms {
-            let cause = format!(
-                "expected at least twice members.heartbeat_ms, which is 1 or more, found \
-                 {lease_ms} and {heartbeat_ms}"
-            );
-            faults.push(("members.lease_ms", cause));
         }
         let evaluate = &self.evaluate;
         for (key, value) in [

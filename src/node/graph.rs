@@ -117,6 +117,9 @@ pub struct TopicOptions {
     pub partitions: u32,
     /// The consumer group.
     pub group: String,
+    /// What the names of the topics begin with, at Kafka.
+    #[serde(default)]
+    pub prefix: String,
     /// With Kafka: copies of each partition.
     pub replication_factor: u16,
     /// With Kafka: copies that must have a record before it counts as appended.
@@ -125,9 +128,6 @@ pub struct TopicOptions {
     pub retention_ms: u64,
     /// With Kafka: `delete`, `compact` or both.
     pub cleanup_policy: String,
-    /// What the names of the topics begin with, at Kafka.
-    #[serde(default)]
-    pub prefix: String,
 }
 
 /// The notifier's reading.

@@ -14,6 +14,7 @@ pub(super) async fn keep_trying<T, E: std::fmt::Display>(
 ) -> Result<T, E> {
     let component = health.component(what);
     component.not_ready("it has not answered yet");
+    tracing::info!("connecting to {what}");
     let mut attempts = 0;
     loop {
         match attempt().await {

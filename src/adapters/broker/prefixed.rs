@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use crate::model::{Offset, Partition};
 use crate::pipeline::broker::{Bounds, Broker, BrokerError, Placed, Record, Topic};
+use crate::pipeline::cluster::{ClusterReport, ClusterView, Difference};
 
 /// Puts a prefix before the name of every topic.
 pub struct Prefixed {
@@ -20,6 +21,10 @@ impl Prefixed {
             return broker;
         }
         Arc::new(Self { broker, prefix: prefix.to_owned() })
+    }
+
+    fn behind(&self) -> Result<&dyn ClusterReport, BrokerError> {
+        self.broker.cluster().ok_or_else(|| BrokerError::Permanent("it is no cluster".to_owned()))
     }
 
     fn name(&self, topic: &str) -> String {
@@ -77,5 +82,40 @@ impl Broker for Prefixed {
         offset: Offset,
     ) -> Result<(), BrokerError> {
         self.broker.commit(group, &self.name(topic), partition, offset).await
+    }
+
+    fn cluster(&self) -> Option<&dyn ClusterReport> {
+        self.broker.cluster().map(|_| self as &dyn ClusterReport)
+    }
+}
+
+#[async_trait]
+impl ClusterReport for Prefixed {
+    async fn describe(&self, topics: &[&str]) -> Result<ClusterView, BrokerError> {
+        let names: Vec<String> = topics.iter().map(|topic| self.name(topic)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut view = self.behind()?.describe(&names).await?;
+        for topic in &mut view.topics {
+            if let Some(name) = topic.name.strip_prefix(&self.prefix) {
+                topic.name = name.to_owned();
+            }
+        }
+        Ok(view)
+    }
+
+    async fn differences(
+        &self,
+        topic: &str,
+        partitions: u32,
+    ) -> Result<Vec<Difference>, BrokerError> {
+        self.behind()?.differences(&self.name(topic), partitions).await
+    }
+
+    fn min_insync_replicas(&self) -> usize {
+        self.broker.cluster().map_or(1, ClusterReport::min_insync_replicas)
+    }
+
+    async fn grow(&self, topic: &str, total: u32) -> Result<(), BrokerError> {
+        self.behind()?.grow(&self.name(topic), total).await
     }
 }
