@@ -302,7 +302,7 @@ async fn settings_are_shown_and_checked() {
         ("market.source=replay=none.csv", "market.source: none.csv"),
         ("market.yahoo.base_url=ftp://x", "market.yahoo.base_url: expected a URL such as"),
         ("deliver.lease_ms=1", "deliver: expected attempt_timeout_ms < lease_ms"),
-        ("log.filter=a=b=c", "log.filter: expected directives"),
+        ("log.filter=a=b=c", "flag --set: log.filter: expected a level or directives"),
     ] {
         let ended = user.run(&["config", "check", "--set", option], "").await;
         assert_eq!(ended.code, 2, "{option}: {ended:?}");

@@ -150,9 +150,11 @@ async fn an_interrupted_migration_is_done_again() {
     let Some((database, store)) = made().await else { return };
     register(&store, "ann@example.com").await;
     store.close().await;
-    database.run("UPDATE _sqlx_migrations SET success = FALSE; DROP TABLE prices").await;
+    let last = "SET @last = (SELECT MAX(version) FROM _sqlx_migrations)";
+    let interrupted = "UPDATE _sqlx_migrations SET success = FALSE WHERE version = @last";
+    database.run(&format!("{last}; {interrupted}; DROP TABLE symbol_notes")).await;
     let store = open(database.options()).await.unwrap();
-    assert_eq!(store.history(symbols(1)[0], 9).await.unwrap(), []);
+    assert_eq!(store.symbol_notes(&symbols(1)).await.unwrap(), []);
     let again = Command::Register {
         email: "ann@example.com".parse().unwrap(),
         password_hash: "-".into(),

@@ -1,5 +1,7 @@
 //! Where a partition begins and ends, and what follows an offset at which there is no record.
 
+use std::cmp::Ordering;
+
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, FetchRequest, ListOffsetsRequest, TopicName};
@@ -54,8 +56,9 @@ impl Cluster {
             .ok_or_else(|| WireError::Malformed(format!("no offset for {topic}/{partition}")))
     }
 
-    /// The offset after what lies at `from` on and holds no record: the marks of transactions,
-    /// records that were aborted, and those that compaction took. `None` at the end.
+    /// The offset after what lies at `from` and holds no record: the marks of transactions, and
+    /// what compaction took. To be asked after a fetch from there brought nothing; `None` at the
+    /// end, and when records were appended since.
     pub async fn skip(
         &self,
         topic: &str,
@@ -84,7 +87,7 @@ impl Cluster {
             .await?;
         let found = answer.responses.first().and_then(|topic| topic.partitions.first());
         let records = found.and_then(|partition| partition.records.as_deref()).unwrap_or_default();
-        Ok(end_of_first_batch(records).filter(|end| *end > from))
+        Ok(after_nothing(records, from))
     }
 }
 
@@ -92,25 +95,57 @@ fn index(partition: Partition) -> i32 {
     i32::try_from(partition.0).unwrap_or(i32::MAX)
 }
 
-/// The offset after a record batch (magic 2): its base in bytes 0 to 7, its last record's
-/// distance from that in bytes 23 to 26.
-fn end_of_first_batch(records: &[u8]) -> Option<Offset> {
-    let base = i64::from_be_bytes(*records.first_chunk()?);
-    let last = i32::from_be_bytes(*records.get(23..)?.first_chunk()?);
-    u64::try_from(base.checked_add(i64::from(last))?.checked_add(1)?).ok().map(Offset)
+/// The offset after what lies at `from` and holds no record, by the head of the first batch
+/// (magic 2) that a fetch from there brings: its base in bytes 0 to 7, attributes in 21 and 22,
+/// its last record's distance from the base in 23 to 26, the number of records in 57 to 60.
+///
+/// `None` for a batch with records that begins at `from`: it was appended after the fetch that
+/// found nothing there.
+fn after_nothing(records: &[u8], from: Offset) -> Option<Offset> {
+    const CONTROL: u16 = 0x20;
+    let base = u64::try_from(i64::from_be_bytes(*records.first_chunk()?)).ok()?;
+    let attributes = u16::from_be_bytes(*records.get(21..)?.first_chunk()?);
+    let last = u32::from_be_bytes(*records.get(23..)?.first_chunk()?);
+    let count = u32::from_be_bytes(*records.get(57..)?.first_chunk()?);
+    let end = base.checked_add(u64::from(last))?.checked_add(1)?;
+    let next = match base.cmp(&from.0) {
+        _ if attributes & CONTROL != 0 || count == 0 => end,
+        // Whole batches are missing before it.
+        Ordering::Greater => base,
+        // Its later records are missing: were they there, the fetch would have brought them.
+        Ordering::Less => end,
+        Ordering::Equal => return None,
+    };
+    Some(Offset(next)).filter(|next| *next > from)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_end_of_a_batch_is_read_from_its_head() {
+    fn batch(base: i64, attributes: u16, last: u32, count: u32) -> Vec<u8> {
         let mut batch = vec![0; 61];
-        batch[..8].copy_from_slice(&40i64.to_be_bytes());
-        batch[23..27].copy_from_slice(&2i32.to_be_bytes());
-        assert_eq!(end_of_first_batch(&batch), Some(Offset(43)));
-        assert_eq!(end_of_first_batch(&batch[..26]), None);
-        assert_eq!(end_of_first_batch(&[]), None);
+        batch[..8].copy_from_slice(&base.to_be_bytes());
+        batch[21..23].copy_from_slice(&attributes.to_be_bytes());
+        batch[23..27].copy_from_slice(&last.to_be_bytes());
+        batch[57..].copy_from_slice(&count.to_be_bytes());
+        batch
+    }
+
+    #[test]
+    fn only_what_holds_no_record_is_passed_over() {
+        let after = |batch: Vec<u8>, from| after_nothing(&batch, Offset(from)).map(|next| next.0);
+        for (what, batch, from, expected) in [
+            ("appended meanwhile", batch(40, 0, 2, 3), 40, None),
+            ("the mark of a transaction", batch(40, 0x20, 0, 1), 40, Some(41)),
+            ("a batch without records", batch(40, 0, 2, 0), 40, Some(43)),
+            ("the rest of a compacted batch", batch(40, 0, 2, 1), 41, Some(43)),
+            ("missing batches", batch(45, 0, 2, 3), 40, Some(45)),
+            ("a batch before", batch(30, 0, 2, 3), 40, None),
+            ("half a head", vec![0; 60], 0, None),
+            ("nothing", Vec::new(), 0, None),
+        ] {
+            assert_eq!(after(batch, from), expected, "{what}");
+        }
     }
 }
