@@ -87,7 +87,8 @@ async fn members_see_each_other(world: Fixture) {
 }
 
 async fn a_partition_has_one_owner(world: Fixture) {
-    (world.beat("a").await, world.beat("b").await);
+    world.beat("a").await;
+    world.beat("b").await;
     assert_eq!(world.claim(&[0, 2], "a").await, [0, 2]);
     assert_eq!(world.claim(&[0, 1, 2, 3], "b").await, [1, 3]);
     // What one has, one may claim again: the answer of the first time may have been lost.
@@ -101,7 +102,8 @@ async fn a_partition_has_one_owner(world: Fixture) {
 }
 
 async fn what_is_released_can_be_claimed(world: Fixture) {
-    (world.beat("a").await, world.beat("b").await);
+    world.beat("a").await;
+    world.beat("b").await;
     world.claim(&[0, 1], "a").await;
     world.release(&[0, 1], "b").await;
     assert_eq!(owned(&world.beat("b").await), [(0, "a"), (1, "a")].into(), "it is not b's to give");
@@ -112,7 +114,8 @@ async fn what_is_released_can_be_claimed(world: Fixture) {
 }
 
 async fn what_a_dead_member_owned_can_be_claimed(world: Fixture) {
-    (world.beat("a").await, world.beat("b").await);
+    world.beat("a").await;
+    world.beat("b").await;
     world.claim(&[0, 1], "a").await;
     world.pass(LEASE_MS - 1_000).await;
     world.beat("b").await;

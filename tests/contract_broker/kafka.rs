@@ -85,7 +85,8 @@ impl<C: Cluster> Fixture for Kafka<C> {
 
     async fn end(&self) {
         let cluster = tripline::adapters::broker::kafka::wire::Cluster::new(&options::<C>());
-        for topic in self.topics.lock().unwrap().iter() {
+        let topics = std::mem::take(&mut *self.topics.lock().unwrap());
+        for topic in &topics {
             cluster.as_ref().unwrap().delete_topic(topic).await.unwrap();
         }
     }

@@ -1,6 +1,6 @@
 //! The contract of the server's store: commands, accounts, queries, operators. An adapter runs
 //! it by one line at the end.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod accounts;
 mod changes;

@@ -1,5 +1,5 @@
 //! The contract of the stages' store ports: every adapter runs every check, through one line.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod collect;
 mod commits;
