@@ -10,6 +10,7 @@ use super::super::settings::SettingsArgs;
 use super::super::setup;
 use super::lines::Topic;
 use crate::adapters::broker::kafka::KafkaBroker;
+use crate::adapters::broker::prefixed::Prefixed;
 use crate::adapters::broker::sqlite::SqliteLog;
 use crate::adapters::clock::{SeededRandom, SystemClock};
 use crate::config::{Flag, Settings};
@@ -41,7 +42,7 @@ pub(super) enum Log {
     /// Of a data folder that no other process has meanwhile.
     Embedded { log: SqliteLog, _folder: DataDir },
     /// Kafka.
-    Kafka(Box<KafkaBroker>),
+    Kafka { broker: Arc<KafkaBroker>, prefixed: Arc<dyn Broker> },
 }
 
 impl Place {
@@ -78,14 +79,16 @@ async fn embedded(settings: Settings) -> Result<Log, Failure> {
 fn kafka(settings: &Settings) -> Result<Log, Failure> {
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SeededRandom::from_host()));
     let broker = KafkaBroker::new(settings.kafka(), clock, random, setup::metrics());
-    Ok(Log::Kafka(Box::new(broker.map_err(|error| failed(&error))?)))
+    let broker = Arc::new(broker.map_err(|error| failed(&error))?);
+    let prefixed = Prefixed::over(broker.clone(), &settings.topics.prefix);
+    Ok(Log::Kafka { broker, prefixed })
 }
 
 impl Log {
     pub(super) fn broker(&self) -> &dyn Broker {
         match self {
             Self::Embedded { log, .. } => log,
-            Self::Kafka(broker) => broker.as_ref(),
+            Self::Kafka { prefixed, .. } => prefixed.as_ref(),
         }
     }
 
@@ -104,7 +107,7 @@ impl Log {
     pub(super) async fn close(&self) {
         match self {
             Self::Embedded { log, .. } => log.close().await,
-            Self::Kafka(broker) => broker.close().await,
+            Self::Kafka { broker, .. } => broker.close().await,
         }
     }
 }

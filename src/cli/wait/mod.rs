@@ -46,8 +46,8 @@ pub(super) struct Wait {
     #[arg(long, requires = "kafka")]
     topics: bool,
 
-    /// A database that takes this user.
-    #[arg(long, value_name = "URL")]
+    /// A database that takes this user. Without a value: mysql.url, or what mysql.url_file holds.
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
     mysql: Option<String>,
 
     /// How long to wait in all, in seconds.
@@ -80,14 +80,21 @@ impl Wait {
         for addr in self.tcp {
             needs.push(Need::tcp(&addr).map_err(Failure::bad_input)?);
         }
-        if let Some(brokers) = self.kafka {
-            let (name, key) = ("--kafka".to_owned(), "kafka.bootstrap".to_owned());
-            let flag = (!brokers.is_empty()).then_some(Flag { name, key, value: brokers });
-            let settings = self.settings.load(flag.into_iter().collect())?.settings;
-            needs.push(Need::kafka(&settings.kafka(), self.topics).map_err(Failure::bad_input)?);
-        }
-        if let Some(url) = self.mysql {
-            needs.push(Need::mysql(&url).map_err(Failure::bad_input)?);
+        let given =
+            [("--kafka", "kafka.bootstrap", &self.kafka), ("--mysql", "mysql.url", &self.mysql)];
+        let flags = given.into_iter().filter_map(|(name, key, value)| {
+            let value = value.clone().filter(|value| !value.is_empty())?;
+            Some(Flag { name: name.to_owned(), key: key.to_owned(), value })
+        });
+        if self.kafka.is_some() || self.mysql.is_some() {
+            let settings = self.settings.load(flags.collect())?.settings;
+            if self.kafka.is_some() {
+                let topics = self.topics.then_some(settings.topics.prefix.as_str());
+                needs.push(Need::kafka(&settings.kafka(), topics).map_err(Failure::bad_input)?);
+            }
+            if self.mysql.is_some() {
+                needs.push(Need::mysql(&settings.mysql.url).map_err(Failure::bad_input)?);
+            }
         }
         if needs.is_empty() {
             let message = "expected something to wait for, found none of --tcp, --kafka, --mysql";

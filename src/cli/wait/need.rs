@@ -15,7 +15,7 @@ pub(super) enum Need {
     /// A port that takes connections.
     Tcp(String),
     /// Brokers of which one answers, and perhaps both topics.
-    Kafka { brokers: Vec<String>, cluster: Box<Cluster>, topics: bool },
+    Kafka { brokers: Vec<String>, cluster: Box<Cluster>, topics: Vec<String> },
     /// A database that takes its user.
     Mysql(Box<MySqlConnectOptions>),
 }
@@ -26,10 +26,14 @@ impl Need {
         Ok(Self::Tcp(addr.to_owned()))
     }
 
-    pub(super) fn kafka(options: &KafkaOptions, topics: bool) -> Result<Self, String> {
+    /// `topics`: wait for those too, whose names begin with this.
+    pub(super) fn kafka(options: &KafkaOptions, topics: Option<&str>) -> Result<Self, String> {
         options.check().map_err(|error| format!("--kafka: {error}"))?;
         let brokers = options.bootstrap.clone();
         let cluster = Cluster::new(options).map_err(|error| format!("--kafka: {error}"))?;
+        let topics = topics.map_or(Vec::new(), |prefix| {
+            [TICKS_TOPIC, ALERTS_TOPIC].map(|topic| format!("{prefix}{topic}")).into()
+        });
         Ok(Self::Kafka { brokers, cluster: Box::new(cluster), topics })
     }
 
@@ -51,8 +55,8 @@ impl Need {
                 Err(error) => Err(format!("expected a server, found: {error}")),
             },
             Self::Kafka { cluster, topics, .. } => {
-                let topics: &[&str] = if *topics { &[TICKS_TOPIC, ALERTS_TOPIC] } else { &[] };
-                kafka(cluster, topics).await
+                let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+                kafka(cluster, &topics).await
             }
             Self::Mysql(options) => mysql(options).await,
         }
@@ -64,7 +68,7 @@ impl fmt::Display for Need {
         match self {
             Self::Tcp(addr) => f.write_str(addr),
             Self::Kafka { brokers, topics, .. } => {
-                let what = if *topics { "topics on kafka" } else { "kafka" };
+                let what = if topics.is_empty() { "kafka" } else { "topics on kafka" };
                 write!(f, "{what} {}", brokers.join(","))
             }
             Self::Mysql(options) => {
@@ -124,8 +128,8 @@ mod tests {
         for (need, expected) in [
             (Need::tcp("redis"), "--tcp: expected HOST:PORT, found \"redis\""),
             (Need::tcp("redis:0"), "--tcp: expected HOST:PORT, found \"redis:0\""),
-            (Need::kafka(&brokers(&["a:1", "b"]), false), "--kafka: "),
-            (Need::kafka(&brokers(&[]), false), "--kafka: "),
+            (Need::kafka(&brokers(&["a:1", "b"]), None), "--kafka: "),
+            (Need::kafka(&brokers(&[]), None), "--kafka: "),
             (
                 Need::mysql("postgres://ann:secret@b"),
                 "--mysql: expected mysql://USER:PASSWORD@HOST",
@@ -136,7 +140,7 @@ mod tests {
         }
         let mysql = Need::mysql("mysql://ann:secret@db:3306/tripline").unwrap();
         assert_eq!(mysql.to_string(), "mysql://db:3306/tripline");
-        let kafka = Need::kafka(&brokers(&["a:1", "b:2"]), true).unwrap();
+        let kafka = Need::kafka(&brokers(&["a:1", "b:2"]), Some("")).unwrap();
         assert_eq!(kafka.to_string(), "topics on kafka a:1,b:2");
     }
 }
