@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::answers;
 
@@ -45,6 +46,7 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     /// Ends its listener and its connections.
     up: CancellationToken,
+    tasks: TaskTracker,
 }
 
 /// All that the brokers know.
@@ -106,8 +108,15 @@ impl FaultCluster {
     }
 
     /// Kills a broker.
-    pub(crate) fn down(&self, id: i32) {
-        self.state().nodes[&id].up.cancel();
+    pub(crate) async fn down(&self, id: i32) {
+        let tasks = {
+            let state = self.state();
+            let node = &state.nodes[&id];
+            node.up.cancel();
+            node.tasks.clone()
+        };
+        tasks.close();
+        tasks.wait().await;
     }
 
     /// Brings a killed broker back, where it was.
@@ -124,10 +133,12 @@ impl FaultCluster {
 
     fn serve(&self, id: i32, listener: TcpListener) {
         let up = CancellationToken::new();
+        let tasks = TaskTracker::new();
         let address = listener.local_addr().unwrap();
-        self.state().nodes.insert(id, Node { address, up: up.clone() });
+        self.state().nodes.insert(id, Node { address, up: up.clone(), tasks: tasks.clone() });
         let cluster = self.clone();
-        tokio::spawn(up.clone().run_until_cancelled_owned(async move {
+        let conversations = tasks.clone();
+        tasks.spawn(up.clone().run_until_cancelled_owned(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let cluster = cluster.clone();
@@ -135,7 +146,7 @@ impl FaultCluster {
                     // A conversation ends with the client, or as a fault wants it.
                     let _ = cluster.converse(id, stream).await;
                 };
-                tokio::spawn(up.clone().run_until_cancelled_owned(converse));
+                conversations.spawn(up.clone().run_until_cancelled_owned(converse));
             }
         }));
     }

@@ -143,7 +143,7 @@ async fn a_leader_that_moved_is_found_by_producer_and_readers() {
 async fn a_leader_that_is_replaced_by_a_new_broker_is_found() {
     let world = World::new().await;
     world.append("a").await.unwrap();
-    world.cluster.down(1);
+    world.cluster.down(1).await;
     let appending = world.begin("b");
     until("a retry", || world.retries() > 0).await;
     world.cluster.add(4).await;
@@ -259,7 +259,9 @@ async fn all_brokers_may_be_gone_for_a_while() {
         tokio::spawn(async move { broker.wait(TOPIC, P0, Offset(1)).await })
     };
     until("a fetch that waits", || !world.cluster.state().fetching.is_empty()).await;
-    (1..=3).for_each(|id| world.cluster.down(id));
+    for id in 1..=3 {
+        world.cluster.down(id).await;
+    }
     let appending = world.begin("b");
     until("some retries", || world.retries() > 5).await;
     for id in 1..=3 {
@@ -274,7 +276,9 @@ async fn all_brokers_may_be_gone_for_a_while() {
 async fn brokers_gone_for_too_long_are_told_and_come_back() {
     let change = |options| KafkaOptions { delivery_timeout_ms: 500, ..options };
     let world = World::with(change).await;
-    (1..=3).for_each(|id| world.cluster.down(id));
+    for id in 1..=3 {
+        world.cluster.down(id).await;
+    }
     let error = world.append("a").await.unwrap_err();
     assert!(matches!(error, BrokerError::Transient(_)), "{error}");
     let error = world.broker.bounds(TOPIC, P0).await.unwrap_err();
