@@ -43,6 +43,8 @@ fn options<C: Cluster>() -> KafkaOptions {
         topic: TopicConfig {
             replication_factor: C::COPIES,
             min_insync_replicas: C::COPIES.min(2),
+            // The suite's records are older than the default.
+            retention_ms: None,
             ..TopicConfig::default()
         },
         ..KafkaOptions::default()
