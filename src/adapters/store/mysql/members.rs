@@ -16,43 +16,43 @@ use crate::pipeline::store::StoreError;
 pub(super) const RENEW: &str = concat!(
     "UPDATE members SET lease_until_ms = ",
     now_ms!(),
-    " + ? WHERE topic = ? AND member = ? AND lease_until_ms > ",
+    " + ? WHERE topic = ? AND `member` = ? AND lease_until_ms > ",
     now_ms!()
 );
 /// Every live member, with each partition that it owns.
 pub(super) const VIEW: &str = concat!(
-    "SELECT m.member, o.`partition` FROM members m \
-     LEFT JOIN owners o ON o.topic = m.topic AND o.member = m.member \
+    "SELECT m.`member`, o.`partition` FROM members m \
+     LEFT JOIN owners o ON o.topic = m.topic AND o.`member` = m.`member` \
      WHERE m.topic = ? AND m.lease_until_ms > ",
     now_ms!()
 );
 const JOIN: &str = concat!(
-    "INSERT INTO members (topic, member, lease_until_ms) VALUES (?, ?, ",
+    "INSERT INTO members (topic, `member`, lease_until_ms) VALUES (?, ?, ",
     now_ms!(),
     " + ?) ON DUPLICATE KEY UPDATE lease_until_ms = VALUES(lease_until_ms)"
 );
 /// Voids what members own whose lease has ended.
 const EXPIRE: &str = concat!(
     "DELETE o FROM owners o LEFT JOIN members m \
-     ON m.topic = o.topic AND m.member = o.member AND m.lease_until_ms > ",
+     ON m.topic = o.topic AND m.`member` = o.`member` AND m.lease_until_ms > ",
     now_ms!(),
-    " WHERE o.topic = ? AND m.member IS NULL"
+    " WHERE o.topic = ? AND m.`member` IS NULL"
 );
 /// Forgets members that have been dead for ten minutes.
 const FORGET: &str =
     concat!("DELETE FROM members WHERE topic = ? AND lease_until_ms < ", now_ms!(), " - 600000");
 const LIVES: &str = concat!(
-    "SELECT COUNT(*) FROM members WHERE topic = ? AND member = ? AND lease_until_ms > ",
+    "SELECT COUNT(*) FROM members WHERE topic = ? AND `member` = ? AND lease_until_ms > ",
     now_ms!()
 );
 const CLAIM: Bulk = Bulk {
-    head: "INSERT INTO owners (topic, `partition`, member) VALUES",
+    head: "INSERT INTO owners (topic, `partition`, `member`) VALUES",
     row: "(?, ?, ?)",
     between: ",",
-    tail: "ON DUPLICATE KEY UPDATE member = member",
+    tail: "ON DUPLICATE KEY UPDATE `member` = `member`",
 };
 const RELEASE: Bulk = Bulk {
-    head: "DELETE FROM owners WHERE topic = ? AND member = ? AND `partition` IN (",
+    head: "DELETE FROM owners WHERE topic = ? AND `member` = ? AND `partition` IN (",
     row: "?",
     between: ",",
     tail: ")",
@@ -140,8 +140,8 @@ impl Membership for MysqlStore {
         self.attempts(|_| async move {
             let mut tx = self.begin().await?;
             for delete in [
-                "DELETE FROM owners WHERE topic = ? AND member = ?",
-                "DELETE FROM members WHERE topic = ? AND member = ?",
+                "DELETE FROM owners WHERE topic = ? AND `member` = ?",
+                "DELETE FROM members WHERE topic = ? AND `member` = ?",
             ] {
                 sqlx::query(delete).bind(topic).bind(member).execute(&mut *tx).await?;
             }
