@@ -65,7 +65,7 @@ fn quiet(c: &mut Criterion) {
     for at in 0..SYMBOLS {
         let last = Some(LastTick { time: start, price: market.first(at) });
         let (symbol, currency) = (market.name(at), "USD".parse().ok());
-        rules.restore_symbol(&SymbolState { symbol, last, currency, prices: 0 });
+        rules.restore_symbol(&SymbolState { symbol, last, currency, market: None, prices: 0 });
     }
     for id in 1..=WATCHES {
         let watch = market.watch(id, Mix::Crossing);

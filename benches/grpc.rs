@@ -110,6 +110,7 @@ fn main() {
         time: SystemClock.now(),
         price: common::price(190.5),
         currency: "USD".parse().ok(),
+        market: None,
     };
     let embedded = server.block_on(async {
         let feed = Feed::Stream(Box::new(OnePrice(Some(price))));

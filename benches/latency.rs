@@ -90,7 +90,7 @@ impl Paced {
             50 => (told(number / TELLING_EACH), common::price(100.0)),
             _ => self.quiet[usize::try_from(number).unwrap() % self.quiet.len()],
         };
-        Tick { symbol, time, price, currency: None }
+        Tick { symbol, time, price, currency: None, market: None }
     }
 
     fn due(&self, number: u64) -> Instant {

@@ -87,6 +87,7 @@ fn tick(number: i64) -> Tick {
         time: Timestamp::from_millis(start.millis() + number * 1_000).unwrap(),
         price: Price::from_units(number * 100_000_000).unwrap(),
         currency: None,
+        market: None,
     }
 }
 

@@ -74,6 +74,7 @@ impl Times {
             time: Timestamp::from_millis(millis).unwrap(),
             price: tick.price,
             currency: Some(currency),
+            market: None,
         }
     }
 }

@@ -10,10 +10,11 @@ use crate::adapters::clock::SystemClock;
 use crate::model::Timestamp;
 use crate::pipeline::clock::Clock;
 use crate::proto::v1::quotes_client::QuotesClient;
-use crate::proto::v1::{self, GetAverageRequest, GetHistoryRequest, GetQuoteRequest};
+use crate::proto::v1::{self, GetAverageRequest, GetHistoryRequest, GetQuoteRequest, MarketState};
 
+/// One of the prices kept.
 #[derive(Serialize)]
-struct QuoteRow<'a> {
+struct PriceRow<'a> {
     symbol: &'a str,
     price: &'a str,
     currency: Option<&'a str>,
@@ -21,14 +22,14 @@ struct QuoteRow<'a> {
     age_s: Option<u64>,
 }
 
-impl<'a> QuoteRow<'a> {
+impl<'a> PriceRow<'a> {
     fn new(quote: &'a v1::Quote, now: Timestamp) -> Self {
-        let v1::Quote { symbol, time, price, currency } = quote;
+        let v1::Quote { symbol, time, price, currency, .. } = quote;
         Self { symbol, price, currency: some(currency), time, age_s: age_s(now, time) }
     }
 }
 
-impl Row for QuoteRow<'_> {
+impl Row for PriceRow<'_> {
     const COLUMNS: &'static [&'static str] = &["SYMBOL", "PRICE", "CURRENCY", "TIME", "AGE"];
 
     fn cells(&self) -> Vec<Cell> {
@@ -42,13 +43,42 @@ impl Row for QuoteRow<'_> {
     }
 }
 
+/// The newest price.
+#[derive(Serialize)]
+struct QuoteRow<'a> {
+    #[serde(flatten)]
+    newest: PriceRow<'a>,
+    market: Option<&'static str>,
+}
+
+impl Row for QuoteRow<'_> {
+    const COLUMNS: &'static [&'static str] =
+        &["SYMBOL", "PRICE", "CURRENCY", "TIME", "AGE", "MARKET"];
+
+    fn cells(&self) -> Vec<Cell> {
+        let mut cells = self.newest.cells();
+        cells.push(Cell::text(self.market.unwrap_or_default()));
+        cells
+    }
+}
+
+fn market(quote: &v1::Quote) -> Option<&'static str> {
+    match quote.market() {
+        MarketState::Unspecified => None,
+        MarketState::Pre => Some("pre"),
+        MarketState::Regular => Some("regular"),
+        MarketState::Post => Some("post"),
+        MarketState::Closed => Some("closed"),
+    }
+}
+
 /// Prints the newest price of a symbol.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
   $ tripline quote AAPL
-  SYMBOL   PRICE  CURRENCY  TIME                   AGE
-  AAPL    118.56  USD       2000-03-01T14:30:00Z  12 s")]
+  SYMBOL   PRICE  CURRENCY  TIME                   AGE  MARKET
+  AAPL    118.56  USD       2000-03-01T14:30:00Z  12 s  regular")]
 pub(super) struct Quote {
     /// The symbol.
     symbol: String,
@@ -61,13 +91,14 @@ impl Quote {
                 QuotesClient::new(channel).get_quote(request).await
             })
             .await?;
-        let rows: Vec<_> = answer.quote.as_slice().iter().map(row).collect();
+        let newest = |quote| QuoteRow { newest: row(quote), market: market(quote) };
+        let rows: Vec<_> = answer.quote.as_slice().iter().map(newest).collect();
         Output::new(args.json).rows(&rows, "no price yet")
     }
 }
 
-fn row(quote: &v1::Quote) -> QuoteRow<'_> {
-    QuoteRow::new(quote, SystemClock.now())
+fn row(quote: &v1::Quote) -> PriceRow<'_> {
+    PriceRow::new(quote, SystemClock.now())
 }
 
 #[derive(Serialize)]

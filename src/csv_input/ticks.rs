@@ -35,6 +35,7 @@ fn tick(fields: &Fields<'_>) -> Result<Tick, String> {
         symbol: fields.value(SYMBOL)?,
         price: fields.value(PRICE)?,
         currency: None,
+        market: None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! A price of a symbol at an instant.
 
-use super::{Currency, Price, Symbol, Timestamp};
+use super::{Currency, MarketState, Price, Symbol, Timestamp};
 
 /// A price of a symbol at an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Tick {
     pub price: Price,
     /// The money that the price is in, where the source states it.
     pub currency: Option<Currency>,
+    /// The state of its market with this price, where the source states it.
+    pub market: Option<MarketState>,
 }
 
 /// The newest tick of a symbol that counted.

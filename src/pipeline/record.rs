@@ -7,8 +7,8 @@ use prost::Message;
 
 use super::broker::Record;
 use crate::model::{
-    Alert, AlertId, Condition, Currency, CurrencyError, Price, Symbol, SymbolError, Tick,
-    Timestamp, UserId, Version, WatchId,
+    Alert, AlertId, Condition, Currency, CurrencyError, MarketState, Price, Symbol, SymbolError,
+    Tick, Timestamp, UserId, Version, WatchId,
 };
 use crate::proto::records;
 
@@ -52,6 +52,7 @@ pub fn encode_tick(tick: &Tick, accepted: Timestamp) -> Record {
         time_ms: tick.time.millis(),
         price: tick.price.units().unsigned_abs(),
         currency: tick.currency.map(|currency| currency.to_string()).unwrap_or_default(),
+        market: tick.market.map_or(records::MarketState::Unspecified, market_code).into(),
     };
     record(TICK_SCHEMA, &tick.symbol, message.encode_to_vec(), accepted)
 }
@@ -66,6 +67,8 @@ pub struct RawTick<'a> {
     pub time: Timestamp,
     /// The price.
     pub price: Price,
+    /// The state of its market, where the record states one that is known here.
+    pub market: Option<MarketState>,
     currency: Cow<'a, str>,
 }
 
@@ -84,18 +87,21 @@ impl RawTick<'_> {
 /// Reads the tick of a record, all but its names.
 pub fn read_tick(record: &Record) -> Result<RawTick<'_>, DecodeError> {
     check_schema(record, TICK_SCHEMA)?;
-    let (time_ms, units, currency) = match plain_tick(&record.value) {
-        Some((time_ms, units, currency)) => (time_ms, units, Cow::Borrowed(currency)),
+    let (time_ms, units, currency, market) = match plain_tick(&record.value) {
+        Some((time_ms, units, currency, market)) => {
+            (time_ms, units, Cow::Borrowed(currency), market)
+        }
         None => {
             let message = records::Tick::decode(record.value.as_ref())
                 .map_err(|error| DecodeError::Malformed(TICK_SCHEMA, error.to_string()))?;
-            (message.time_ms, message.price, Cow::Owned(message.currency))
+            (message.time_ms, message.price, Cow::Owned(message.currency), message.market)
         }
     };
     Ok(RawTick {
         key: record.key.as_deref().unwrap_or_default(),
         time: time("time_ms", time_ms)?,
         price: price("price", units)?,
+        market: market_state(market),
         currency,
     })
 }
@@ -104,15 +110,16 @@ pub fn read_tick(record: &Record) -> Result<RawTick<'_>, DecodeError> {
 pub fn decode_tick(record: &Record) -> Result<Tick, DecodeError> {
     let raw = read_tick(record)?;
     let (symbol, currency) = (raw.symbol()?, raw.currency()?);
-    Ok(Tick { symbol, time: raw.time, price: raw.price, currency })
+    Ok(Tick { symbol, time: raw.time, price: raw.price, currency, market: raw.market })
 }
 
 /// The fields of a message that is written as encoders write it: every field once, in order. It
 /// is read in place, because every tick comes by here; `None` for whatever else protobuf allows.
-fn plain_tick(value: &[u8]) -> Option<(i64, u64, &str)> {
+fn plain_tick(value: &[u8]) -> Option<(i64, u64, &str, i32)> {
     const TIME_MS: u8 = 1 << 3;
     const PRICE: u8 = 2 << 3 | 1;
     const CURRENCY: u8 = 3 << 3 | 2;
+    const MARKET: u8 = 4 << 3;
     let [TIME_MS, rest @ ..] = value else { return None };
     // A date of this millennium takes 6 bytes, and a time stamp never more than 8.
     let (mut zigzag, mut length) = (0u64, 0);
@@ -126,14 +133,39 @@ fn plain_tick(value: &[u8]) -> Option<(i64, u64, &str)> {
     let time_ms = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
     let [PRICE, rest @ ..] = rest.get(length..).filter(|_| length > 0)? else { return None };
     let (price, rest) = rest.split_first_chunk()?;
-    let currency = match rest {
-        [] => "",
-        [CURRENCY, length, text @ ..] if usize::from(*length) == text.len() && *length < 0x80 => {
-            std::str::from_utf8(text).ok()?
+    let (currency, rest) = match rest {
+        [CURRENCY, length, rest @ ..] if *length < 0x80 => {
+            let (text, rest) = rest.split_at_checked(usize::from(*length))?;
+            (std::str::from_utf8(text).ok()?, rest)
         }
+        rest => ("", rest),
+    };
+    let market = match rest {
+        [] => 0,
+        [MARKET, market] if *market < 0x80 => i32::from(*market),
         _ => return None,
     };
-    Some((time_ms, u64::from_le_bytes(*price), currency))
+    Some((time_ms, u64::from_le_bytes(*price), currency, market))
+}
+
+fn market_code(state: MarketState) -> records::MarketState {
+    match state {
+        MarketState::Pre => records::MarketState::Pre,
+        MarketState::Regular => records::MarketState::Regular,
+        MarketState::Post => records::MarketState::Post,
+        MarketState::Closed => records::MarketState::Closed,
+    }
+}
+
+/// The state of a code. One that a later version has added is no reason to refuse a price.
+fn market_state(code: i32) -> Option<MarketState> {
+    match records::MarketState::try_from(code).ok()? {
+        records::MarketState::Unspecified => None,
+        records::MarketState::Pre => Some(MarketState::Pre),
+        records::MarketState::Regular => Some(MarketState::Regular),
+        records::MarketState::Post => Some(MarketState::Post),
+        records::MarketState::Closed => Some(MarketState::Closed),
+    }
 }
 
 /// The record of an alert whose tick was accepted at `accepted`, made at `now`.
@@ -243,6 +275,7 @@ mod tests {
             time: "2000-03-01T14:30:00.5Z".parse().unwrap(),
             price: "118.56".parse().unwrap(),
             currency: Some("GBp".parse().unwrap()),
+            market: Some(MarketState::Post),
         }
     }
 
@@ -250,8 +283,13 @@ mod tests {
     fn ticks_and_alerts_survive_the_round_trip() {
         let now = Timestamp::from_millis(7).unwrap();
         assert_eq!(decode_tick(&encode_tick(&tick(), now)), Ok(tick()));
-        let bare = Tick { currency: None, ..tick() };
-        assert_eq!(decode_tick(&encode_tick(&bare, now)), Ok(bare));
+        for bare in [
+            Tick { currency: None, ..tick() },
+            Tick { market: None, ..tick() },
+            Tick { currency: None, market: None, ..tick() },
+        ] {
+            assert_eq!(decode_tick(&encode_tick(&bare, now)), Ok(bare));
+        }
         let alert = Alert {
             id: "17-3-951921000000-below".parse().unwrap(),
             user: UserId(9),
@@ -268,13 +306,14 @@ mod tests {
             time_ms in prop_oneof![any::<i64>(), -70_000i64..70_000, 0i64..4_000_000_000_000],
             price in any::<u64>(),
             currency in "[A-Za-z]{0,8}",
+            market in prop_oneof![0i32..6, any::<i32>()],
             cut in 0usize..30,
             wrong in any::<(usize, u8)>(),
         ) {
-            let mut value = records::Tick { time_ms, price, currency }.encode_to_vec();
+            let mut value = records::Tick { time_ms, price, currency, market }.encode_to_vec();
             let plain = |value: &[u8]| {
-                plain_tick(value).map(|(time_ms, price, currency)| {
-                    records::Tick { time_ms, price, currency: currency.to_owned() }
+                plain_tick(value).map(|(time_ms, price, currency, market)| {
+                    records::Tick { time_ms, price, currency: currency.to_owned(), market }
                 })
             };
             let decoded = |value: &[u8]| records::Tick::decode(value).ok();
@@ -289,6 +328,33 @@ mod tests {
                     prop_assert_eq!(decoded(&value), Some(found));
                 }
             }
+        }
+    }
+
+    /// A tick as the versions before the market's state knew it.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct OldTick {
+        #[prost(sint64, tag = "1")]
+        time_ms: i64,
+        #[prost(fixed64, tag = "2")]
+        price: u64,
+        #[prost(string, tag = "3")]
+        currency: String,
+    }
+
+    #[test]
+    fn versions_with_and_without_the_market_read_each_other() {
+        let new = encode_tick(&tick(), Timestamp::default());
+        let old = OldTick::decode(new.value.as_ref()).unwrap();
+        assert_eq!((old.time_ms, old.currency.as_str()), (tick().time.millis(), "GBp"));
+        assert_eq!(old.price, tick().price.units().unsigned_abs());
+        let mut record = Record { value: old.encode_to_vec().into(), ..new.clone() };
+        assert_eq!(decode_tick(&record), Ok(Tick { market: None, ..tick() }));
+        // A state that only a later version knows, and fields of its own after it.
+        for later in [&[4 << 3, 9][..], &[4 << 3, 0xac, 0x02], &[4 << 3, 3, 9 << 3, 1]] {
+            record.value = [&old.encode_to_vec(), later].concat().into();
+            let market = (later[1] == 3).then_some(MarketState::Post);
+            assert_eq!(decode_tick(&record), Ok(Tick { market, ..tick() }), "{later:?}");
         }
     }
 

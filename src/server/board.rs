@@ -145,8 +145,8 @@ impl Board {
     pub fn publish(&self, ticks: &[Tick]) {
         let mut newest = self.write();
         for tick in ticks {
-            let Tick { symbol, time, price, currency } = *tick;
-            let quote = Quote { symbol, time, price, currency };
+            let Tick { symbol, time, price, currency, market } = *tick;
+            let quote = Quote { symbol, time, price, currency, market };
             let quote = match newest.get_mut(&symbol) {
                 None => Some(quote),
                 Some(entry) => {
@@ -225,12 +225,13 @@ mod tests {
             time: Timestamp::default().plus(Duration::from_secs(seconds)),
             price: price.parse().unwrap(),
             currency: currency.parse().ok(),
+            market: None,
         }
     }
 
     fn quote(seconds: u64, price: &str, currency: &str) -> Quote {
-        let Tick { symbol, time, price, currency } = tick(seconds, price, currency);
-        Quote { symbol, time, price, currency }
+        let Tick { symbol, time, price, currency, market } = tick(seconds, price, currency);
+        Quote { symbol, time, price, currency, market }
     }
 
     fn board() -> (Arc<ManualClock>, Board, Symbol) {

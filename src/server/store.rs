@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Alert, AlertId, Change, Condition, Currency, Decimal, Email, Policy, PolicyKind, Price, Symbol,
-    Timestamp, UserId, Watch, WatchId, WatchSpec, WatchSpecError, WatchState,
+    Alert, AlertId, Change, Condition, Currency, Decimal, Email, MarketState, Policy, PolicyKind,
+    Price, Symbol, Timestamp, UserId, Watch, WatchId, WatchSpec, WatchSpecError, WatchState,
 };
 use crate::pipeline::store::StoreError;
 
@@ -368,6 +368,8 @@ pub struct Quote {
     pub price: Price,
     /// The currency pinned on the symbol.
     pub currency: Option<Currency>,
+    /// The state of the market with this price, where it is known: of a newest price only.
+    pub market: Option<MarketState>,
 }
 
 /// A watch with what is known of it.

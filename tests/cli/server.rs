@@ -104,6 +104,7 @@ fn watch() -> Watch {
         symbol: "AAPL".into(),
         time: TIME.into(),
         price: "118.50".into(),
+        market: MarketState::Closed.into(),
         ..Quote::default()
     };
     Watch {

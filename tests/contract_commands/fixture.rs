@@ -240,8 +240,9 @@ impl Fixture {
         let (symbol, price) = (symbol(name), price(text));
         let last = Some(LastTick { time, price });
         let currency = Some("USD".parse().unwrap());
+        let market = Some(MarketState::Regular);
         let evaluation = Evaluation {
-            symbols: vec![SymbolState { symbol, last, currency, prices: number }],
+            symbols: vec![SymbolState { symbol, last, currency, market, prices: number }],
             prices: vec![PricePoint { symbol, number, time, price }],
             ..Evaluation::default()
         };

@@ -1,6 +1,6 @@
 //! Reads: watches with what is known of them, prices, alerts.
 
-use tripline::model::{Condition, Symbol, Told, UserId, WatchId};
+use tripline::model::{Condition, MarketState, Symbol, Told, UserId, WatchId};
 use tripline::pipeline::notify::Outcome;
 use tripline::server::store::{Command, DeliveryState, QueryStore, WatchPatch, WatchRef};
 
@@ -27,6 +27,7 @@ pub(crate) async fn watches_are_paged_by_id_with_state_and_price(f: Fixture) {
     let last = page[1].last.unwrap();
     assert_eq!((last.symbol, last.time, last.price), (symbol("A"), at(1), price("201")));
     assert_eq!(last.currency.unwrap().as_str(), "USD");
+    assert_eq!(last.market, Some(MarketState::Regular));
     assert_eq!(f.store.quote(symbol("A")).await.unwrap(), Some(last));
     assert_eq!(f.store.quote(symbol("B")).await.unwrap(), None);
     let above = Told::Told { condition: Condition::Above, bucket: 0 };

@@ -1,7 +1,9 @@
 //! What a committed step of the evaluator leaves behind.
 
 use bytes::Bytes;
-use tripline::model::{AlertSeq, Condition, LastTick, Offset, Told, Version, WatchState};
+use tripline::model::{
+    AlertSeq, Condition, LastTick, MarketState, Offset, Told, Version, WatchState,
+};
 use tripline::pipeline::evaluate::{Evaluation, PricePoint, SymbolState};
 use tripline::pipeline::store::{DeadRecord, StoreError};
 
@@ -39,7 +41,8 @@ pub(crate) async fn a_number_taken_by_another_alert_fails_the_whole_step(f: &Fix
     let watch = f.hands.watch(f.hands.user("ann").await, spec()).await;
     let fence = f.own().await;
     let alerts = vec![numbered(1, alert(&watch, 1)), numbered(1, alert(&watch, 2))];
-    let state = SymbolState { symbol: symbols(1)[0], last: None, currency: None, prices: 0 };
+    let (symbol, prices) = (symbols(1)[0], 0);
+    let state = SymbolState { symbol, last: None, currency: None, market: None, prices };
     let step = Evaluation { alerts, symbols: vec![state], ..Default::default() };
     let failed = f.evaluate.commit(fence, span(0, 1), &step).await;
     assert!(matches!(failed, Err(StoreError::Permanent(_))), "{failed:?}");
@@ -68,14 +71,16 @@ pub(crate) async fn symbols_come_in_pages_as_they_were_written(f: &Fixture) {
     let fence = f.own().await;
     let names = symbols(3);
     let last = Some(LastTick { time: at(-5), price: price("9999999999.99999999") });
-    let state = |index: usize, last, currency: Option<&str>| SymbolState {
+    let state = |index: usize, last, currency: Option<&str>, market| SymbolState {
         symbol: names[index],
         last,
         currency: currency.map(|text| text.parse().unwrap()),
+        market,
         prices: 7,
     };
-    let reset = state(1, None, None);
-    let written = [state(0, last, Some("GBp")), reset, state(2, last, None)];
+    let reset = state(1, None, None, None);
+    let closed = Some(MarketState::Closed);
+    let written = [state(0, last, Some("GBp"), closed), reset, state(2, last, None, None)];
     let step =
         Evaluation { symbols: written.iter().rev().copied().collect(), ..Default::default() };
     f.evaluate.commit(fence, span(0, 1), &step).await.unwrap();
@@ -83,10 +88,12 @@ pub(crate) async fn symbols_come_in_pages_as_they_were_written(f: &Fixture) {
     assert_eq!(f.evaluate.symbols(ZERO, Some(names[1]), 2).await.unwrap(), written[2..]);
     assert_eq!(f.evaluate.symbols(tripline::model::Partition(1), None, 2).await.unwrap(), []);
 
-    let again = state(0, None, Some("USD"));
-    let step = Evaluation { symbols: vec![again], ..Default::default() };
-    f.evaluate.commit(fence, span(1, 2), &step).await.unwrap();
-    assert_eq!(f.evaluate.symbols(ZERO, None, 1).await.unwrap(), [again]);
+    for (position, market) in [(1, Some(MarketState::Pre)), (2, None)] {
+        let again = state(0, None, Some("USD"), market);
+        let step = Evaluation { symbols: vec![again], ..Default::default() };
+        f.evaluate.commit(fence, span(position, position + 1), &step).await.unwrap();
+        assert_eq!(f.evaluate.symbols(ZERO, None, 1).await.unwrap(), [again]);
+    }
 }
 
 pub(crate) async fn the_newest_prices_are_kept(f: &Fixture) {
@@ -188,6 +195,7 @@ pub(crate) async fn a_large_step_is_written_whole(f: &Fixture) {
         symbol: *symbol,
         last: Some(LastTick { time: at(1), price: price("1") }),
         currency: None,
+        market: None,
         prices: 1,
     });
     let points =

@@ -150,11 +150,21 @@ async fn an_interrupted_migration_is_done_again() {
     let Some((database, store)) = made().await else { return };
     register(&store, "ann@example.com").await;
     store.close().await;
-    let last = "SET @last = (SELECT MAX(version) FROM _sqlx_migrations)";
-    let interrupted = "UPDATE _sqlx_migrations SET success = FALSE WHERE version = @last";
-    database.run(&format!("{last}; {interrupted}; DROP TABLE symbol_notes")).await;
+    for (version, undo) in [
+        (2, "DROP TABLE symbol_notes"),
+        (3, "ALTER TABLE symbol_states DROP COLUMN market"),
+        // Interrupted after it had taken effect.
+        (3, "DO 0"),
+    ] {
+        let interrupted =
+            format!("UPDATE _sqlx_migrations SET success = FALSE WHERE version = {version}");
+        database.run(&format!("{interrupted}; {undo}")).await;
+        let store = open(database.options()).await.unwrap();
+        assert_eq!(store.symbol_notes(&symbols(1)).await.unwrap(), []);
+        assert_eq!(store.quote(symbols(1)[0]).await.unwrap(), None);
+        store.close().await;
+    }
     let store = open(database.options()).await.unwrap();
-    assert_eq!(store.symbol_notes(&symbols(1)).await.unwrap(), []);
     let again = Command::Register {
         email: "ann@example.com".parse().unwrap(),
         password_hash: "-".into(),

@@ -63,6 +63,7 @@ pub(crate) async fn a_stale_owner_commits_nothing(f: &Fixture) {
             symbol,
             last: Some(LastTick { time: at(1), price: price("1") }),
             currency: None,
+            market: None,
             prices: 0,
         }],
         applied: vec![Applied { id: ChangeId(1), symbol, watch: None, after: None }],
@@ -103,6 +104,7 @@ pub(crate) async fn a_repeated_step_succeeds_and_does_nothing(f: &Fixture) {
         symbol: symbols(1)[0],
         last: Some(LastTick { time: at(1), price: price(text) }),
         currency: None,
+        market: None,
         prices: 1,
     };
     let mut step = Evaluation {

@@ -313,6 +313,7 @@ fn record_seeds() -> Vec<Vec<u8>> {
         time_ms: 951_921_000_000,
         price: 11_856_000_000,
         currency: "GBp".to_owned(),
+        market: tripline::proto::records::MarketState::Regular.into(),
     };
     let alert = tripline::proto::records::Alert {
         watch_id: 17,

@@ -75,6 +75,7 @@ pub(crate) fn ticks(seed: u64, batches: u64) -> Vec<Vec<Tick>> {
             time: Timestamp::from_millis(at_ms - late_ms).unwrap(),
             price: cents(price),
             currency: None,
+            market: None,
         }
     };
     (0..batches).map(|_| (0..8).map(|_| tick()).collect()).collect()

@@ -75,7 +75,7 @@ impl Simulated {
         let price = walk
             .price()
             .map_err(|error| MarketError::BadPrice { symbol, reason: error.to_string() })?;
-        Ok(Tick { symbol, time: walk.time, price, currency: None })
+        Ok(Tick { symbol, time: walk.time, price, currency: None, market: None })
     }
 }
 

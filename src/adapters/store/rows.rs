@@ -8,8 +8,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Column, Row};
 
 use crate::model::{
-    Alert, AlertId, Condition, Currency, Decimal, LastTick, Policy, PolicyKind, Price, Symbol,
-    Timestamp, Told, UserId, Version, Watch, WatchId, WatchSpec, WatchState,
+    Alert, AlertId, Condition, Currency, Decimal, LastTick, MarketState, Policy, PolicyKind, Price,
+    Symbol, Timestamp, Told, UserId, Version, Watch, WatchId, WatchSpec, WatchState,
 };
 use crate::pipeline::evaluate::{ChangeId, ChangeKind, NumberedAlert, PendingChange, SymbolState};
 use crate::pipeline::notify::{Delivery, DeliveryId};
@@ -180,6 +180,14 @@ pub(super) fn currency(row: &impl Cells, at: usize) -> Result<Option<Currency>, 
     }
 }
 
+/// The state of a market, or that none was stated.
+pub(super) fn market(row: &impl Cells, at: usize) -> Result<Option<MarketState>, StoreError> {
+    match row.text(at)? {
+        None => Ok(None),
+        Some(_) => parsed(row, at).map(Some),
+    }
+}
+
 /// A price.
 pub(super) fn price(row: &impl Cells, at: usize) -> Result<Price, StoreError> {
     Price::from_units(int(row, at)?).ok_or_else(|| not_valid(row, at))
@@ -237,7 +245,7 @@ pub(super) fn not_valid(row: &impl Cells, at: usize) -> StoreError {
     ))
 }
 
-/// The columns symbol, last_ms, last_price, currency, prices of `symbol_states`.
+/// The columns symbol, last_ms, last_price, currency, market, prices of `symbol_states`.
 pub(super) fn symbol_state(row: &impl Cells) -> Result<SymbolState, StoreError> {
     let last = match optional_price(row, 2)? {
         None => None,
@@ -247,7 +255,8 @@ pub(super) fn symbol_state(row: &impl Cells) -> Result<SymbolState, StoreError> 
         symbol: parsed(row, 0)?,
         last,
         currency: currency(row, 3)?,
-        prices: number(row, 4)?,
+        market: market(row, 4)?,
+        prices: number(row, 5)?,
     })
 }
 

@@ -43,7 +43,7 @@ pub(super) fn recorded(row: &impl Cells, key: &RequestKey) -> Result<Recorded, S
     }
 }
 
-/// A watch, its state, and the columns last_ms, last_price, currency of its symbol.
+/// A watch, its state, and the columns last_ms, last_price, currency, market of its symbol.
 pub(super) fn view(row: &impl Cells) -> Result<WatchView, StoreError> {
     let watch = rows::watch(row, 0)?;
     let state = rows::state(row, WATCH_COLUMNS)?.carried_to(&watch);
@@ -51,7 +51,7 @@ pub(super) fn view(row: &impl Cells) -> Result<WatchView, StoreError> {
     Ok(WatchView { watch, state, last })
 }
 
-/// The columns time, price, currency of a symbol's last tick, if there is one.
+/// The columns time, price, currency, market of a symbol's last tick, if there is one.
 pub(super) fn last_quote(
     row: &impl Cells,
     at: usize,
@@ -59,7 +59,9 @@ pub(super) fn last_quote(
 ) -> Result<Option<Quote>, StoreError> {
     match row.int(at)? {
         None => Ok(None),
-        Some(_) => quote(row, at, symbol).map(Some),
+        Some(_) => {
+            Ok(Some(Quote { market: rows::market(row, at + 3)?, ..quote(row, at, symbol)? }))
+        }
     }
 }
 
@@ -70,6 +72,7 @@ pub(super) fn quote(row: &impl Cells, at: usize, symbol: Symbol) -> Result<Quote
         time: rows::time(row, at)?,
         price: rows::price(row, at + 1)?,
         currency: rows::currency(row, at + 2)?,
+        market: None,
     })
 }
 

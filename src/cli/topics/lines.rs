@@ -65,6 +65,8 @@ enum Content {
         time: String,
         price: String,
         currency: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        market: Option<String>,
     },
     Alert {
         id: String,
@@ -75,11 +77,7 @@ enum Content {
         accepted: String,
     },
     /// One that does not decode.
-    Other {
-        error: String,
-        key_hex: Option<String>,
-        value_hex: String,
-    },
+    Other { error: String, key_hex: Option<String>, value_hex: String },
 }
 
 /// What a record says.
@@ -91,6 +89,7 @@ pub(super) fn line(topic: Topic, partition: Partition, placed: &Placed) -> Line 
             time: tick.time.to_string(),
             price: tick.price.to_string(),
             currency: tick.currency.map(|currency| currency.to_string()),
+            market: tick.market.map(|market| market.to_string()),
         }),
         Topic::Alerts => decode_alert(record).map(|(alert, accepted)| Content::Alert {
             id: alert.id.to_string(),
@@ -133,7 +132,13 @@ macro_rules! line_of {
         }
     };
 }
-line_of!(TickLine { symbol: String, time: String, price: String, currency: Option<String> });
+line_of!(TickLine {
+    symbol: String,
+    time: String,
+    price: String,
+    currency: Option<String>,
+    market: Option<String>,
+});
 line_of!(AlertLine {
     id: String,
     user_id: u32,
@@ -147,12 +152,13 @@ line_of!(AlertLine {
 pub(super) fn parse(topic: Topic, line: &str, now: Timestamp) -> Result<Record, String> {
     match topic {
         Topic::Ticks => {
-            let TickLine { symbol, time, price, currency, .. } = json(line)?;
+            let TickLine { symbol, time, price, currency, market, .. } = json(line)?;
             let tick = Tick {
                 symbol: field("symbol", &symbol)?,
                 time: field("time", &time)?,
                 price: field("price", &price)?,
                 currency: currency.map(|text| field("currency", &text)).transpose()?,
+                market: market.map(|text| field("market", &text)).transpose()?,
             };
             Ok(encode_tick(&tick, now))
         }
@@ -199,6 +205,10 @@ mod tests {
             (
                 Topic::Ticks,
                 r#"{"symbol":"AAPL","time":"2000-03-01T14:30:00Z","price":"118.5","currency":null}"#,
+            ),
+            (
+                Topic::Ticks,
+                r#"{"symbol":"AAPL","time":"2000-03-01T14:30:00Z","price":"118.5","currency":"USD","market":"post"}"#,
             ),
             (
                 Topic::Alerts,

@@ -6,7 +6,9 @@ use super::{
     Applied, ChangeKind, Effects, Engine, EngineTick, Evaluation, NumberedAlert, Outcome,
     PendingChange, PricePoint, SymbolIdx, SymbolState, Traced,
 };
-use crate::model::{AlertId, AlertSeq, Offset, Partition, Timestamp, Watch, WatchId, WatchState};
+use crate::model::{
+    AlertId, AlertSeq, MarketState, Offset, Partition, Timestamp, Watch, WatchId, WatchState,
+};
 use crate::pipeline::broker::Placed;
 use crate::pipeline::record::{DecodeError, RawTick, TICKS_TOPIC, read_tick};
 use crate::pipeline::stage::{Evaluate, Recent};
@@ -51,6 +53,8 @@ struct Kept {
     point: u32,
     /// Whether the state is to be committed.
     dirty: bool,
+    /// The state of its market, as the last tick stated it.
+    market: Option<MarketState>,
 }
 
 /// Evaluates records and changes of one partition with an [`Engine`].
@@ -107,7 +111,8 @@ impl Rules {
         let idx = self.engine.symbol(state.symbol);
         self.engine.restore_symbol(idx, state.last, state.currency);
         let second = state.last.map_or(i64::MIN, |last| second(last.time));
-        *self.kept(idx) = Kept { prices: state.prices, second, ..Kept::default() };
+        let (prices, market) = (state.prices, state.market);
+        *self.kept(idx) = Kept { prices, second, market, ..Kept::default() };
     }
 
     /// Takes a stored watch over. One that was changed since its state was made is left to its
@@ -138,10 +143,10 @@ impl Rules {
         }
         self.position = placed.offset.next();
         let record = &placed.record;
-        match read_tick(record).and_then(|raw| self.engine_tick(&raw)) {
-            Ok(tick) => {
+        match read_tick(record).and_then(|raw| Ok((self.engine_tick(&raw)?, raw.market))) {
+            Ok((tick, market)) => {
                 let before = self.seq;
-                self.tick(tick, record.time);
+                self.tick(tick, market, record.time);
                 if self.seq != before {
                     self.step.traced.note(record, before, self.seq);
                 }
@@ -167,13 +172,13 @@ impl Rules {
         Ok(EngineTick { time: raw.time, price: raw.price, symbol, currency })
     }
 
-    fn tick(&mut self, tick: EngineTick, accepted: Timestamp) {
+    fn tick(&mut self, tick: EngineTick, market: Option<MarketState>, accepted: Timestamp) {
         match self.engine.tick(tick, &mut self.effects) {
             Outcome::Late => self.step.late += 1,
             Outcome::Currency => self.step.currency += 1,
             Outcome::Counted => {
                 self.step.counted += 1;
-                self.keep(tick);
+                self.keep(tick, market);
                 if !self.effects.alerts.is_empty() {
                     self.number_alerts(accepted);
                 }
@@ -181,12 +186,13 @@ impl Rules {
         }
     }
 
-    /// Keeps the tick's price for the history: the last one of each second.
-    fn keep(&mut self, tick: EngineTick) {
+    /// Keeps the tick's price for the history, the last one of each second, and its market's state.
+    fn keep(&mut self, tick: EngineTick, market: Option<MarketState>) {
         let symbol = self.engine.name(tick.symbol);
         let points = self.step.evaluation.prices.len();
         let kept = self.kept(tick.symbol);
         let newly_dirty = !std::mem::replace(&mut kept.dirty, true);
+        kept.market = market;
         let second = second(tick.time);
         let same = kept.second == second;
         if !same {
@@ -234,7 +240,7 @@ impl Rules {
             ChangeKind::Reset => {
                 self.engine.reset_symbol(change.symbol, &mut self.effects);
                 let kept = self.kept(idx);
-                kept.second = i64::MIN;
+                (kept.second, kept.market) = (i64::MIN, None);
                 if !std::mem::replace(&mut kept.dirty, true) {
                     self.dirty.push(idx);
                 }
@@ -277,6 +283,7 @@ impl Rules {
                 symbol: self.engine.name(idx),
                 last: self.engine.last(idx),
                 currency: self.engine.pinned(idx),
+                market: kept.market,
                 prices: kept.prices,
             });
         }

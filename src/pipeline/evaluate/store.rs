@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use crate::model::{
-    Alert, AlertSeq, Currency, LastTick, Offset, Partition, Price, Symbol, Timestamp, Version,
-    Watch, WatchId, WatchState,
+    Alert, AlertSeq, Currency, LastTick, MarketState, Offset, Partition, Price, Symbol, Timestamp,
+    Version, Watch, WatchId, WatchState,
 };
 use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError, TopicStore};
 
@@ -30,6 +30,8 @@ pub struct SymbolState {
     pub last: Option<LastTick>,
     /// The currency pinned on it.
     pub currency: Option<Currency>,
+    /// The state of its market, as the last tick stated it.
+    pub market: Option<MarketState>,
     /// How many prices of it were kept: the number of the newest in [`PricePoint::number`].
     pub prices: u64,
 }

@@ -160,6 +160,7 @@ mod tests {
             time: time.parse().unwrap(),
             price: "150.1".parse().unwrap(),
             currency: "USD".parse().ok(),
+            market: None,
         };
         for (time, expected) in [
             ("2000-03-01T14:30:00.500Z", "2000-03-01 15:30:00"),

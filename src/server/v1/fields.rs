@@ -129,6 +129,7 @@ pub(crate) fn tick(input: &v1::TickInput) -> Result<Tick, (&'static str, String)
         time: required("time", &input.time).map_err(as_kind("unknown"))?,
         price: required("price", &input.price).map_err(as_kind("price"))?,
         currency: optional("currency", &input.currency).map_err(as_kind("currency"))?,
+        market: None,
     })
 }
 

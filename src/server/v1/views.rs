@@ -1,6 +1,6 @@
 //! What the store knows, as messages of the API.
 
-use crate::model::{Alert, Policy, WatchId};
+use crate::model::{Alert, MarketState, Policy, WatchId};
 use crate::proto::v1;
 use crate::server::store::{
     AlertView, DeadLetter, DeadLetterId, DeliveryState, Quote, Role, WatchView, told,
@@ -20,6 +20,16 @@ pub(super) fn quote(quote: &Quote) -> v1::Quote {
         time: quote.time.to_string(),
         price: quote.price.to_string(),
         currency: quote.currency.map(|currency| currency.to_string()).unwrap_or_default(),
+        market: quote.market.map_or(v1::MarketState::Unspecified, market).into(),
+    }
+}
+
+fn market(state: MarketState) -> v1::MarketState {
+    match state {
+        MarketState::Pre => v1::MarketState::Pre,
+        MarketState::Regular => v1::MarketState::Regular,
+        MarketState::Post => v1::MarketState::Post,
+        MarketState::Closed => v1::MarketState::Closed,
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::model::{Currency, Price, Symbol, Tick, Timestamp};
+use crate::model::{Currency, MarketState, Price, Symbol, Tick, Timestamp};
 use crate::pipeline::collect::MarketError;
 
 /// How much of an answer that is no JSON is looked at, and shown, in bytes.
@@ -36,6 +36,10 @@ struct Meta {
     regular_market_price: Value,
     #[serde(default)]
     regular_market_time: Option<i64>,
+    #[serde(default)]
+    market_state: Value,
+    #[serde(default)]
+    current_trading_period: Value,
 }
 
 #[derive(Deserialize)]
@@ -86,7 +90,40 @@ pub(crate) fn read(symbol: Symbol, body: &[u8]) -> Result<Tick, MarketError> {
             .ok_or_else(|| bad(format!("expected a time in seconds since 1970, found {time}")))?,
         price: Price::from_f64(number).map_err(|error| bad(error.to_string()))?,
         currency,
+        market: series.meta.market(time),
     })
+}
+
+impl Meta {
+    /// The state of the market at `time`, in seconds: as it is stated, or else by the hours of the
+    /// day. What can't be read is left out, for a price is a price without it.
+    fn market(&self, time: i64) -> Option<MarketState> {
+        if let Some(stated) = self.market_state.as_str() {
+            return match stated {
+                "PRE" => Some(MarketState::Pre),
+                "REGULAR" => Some(MarketState::Regular),
+                "POST" => Some(MarketState::Post),
+                "CLOSED" | "PREPRE" | "POSTPOST" => Some(MarketState::Closed),
+                _ => None,
+            };
+        }
+        let hours = |name| {
+            let end = |end| self.current_trading_period.get(name)?.get(end)?.as_i64();
+            Some(end("start")?..end("end")?)
+        };
+        // The newest price of the regular hours bears the instant of their end.
+        if hours("regular")?.contains(&time) || time == hours("regular")?.end {
+            return Some(MarketState::Regular);
+        }
+        let open = |name| hours(name).is_some_and(|hours| hours.contains(&time));
+        if open("pre") {
+            Some(MarketState::Pre)
+        } else if open("post") {
+            Some(MarketState::Post)
+        } else {
+            Some(MarketState::Closed)
+        }
+    }
 }
 
 impl Series {
@@ -150,6 +187,35 @@ mod tests {
             r#"{{"chart":{{"result":[{{"meta":{{{meta}}},"timestamp":{times},
             "indicators":{{"quote":[{{"close":{closes},"volume":[1]}}]}}}}],"error":null}}}}"#
         )
+    }
+
+    #[test]
+    fn the_market_is_as_stated_or_by_its_hours() {
+        let hours = r#""currentTradingPeriod":{"pre":{"start":100,"end":200},
+            "regular":{"start":200,"end":300},"post":{"start":300,"end":400}}"#;
+        let stated = |state: &str| format!(r#""marketState":{state},{hours}"#);
+        let half = r#""currentTradingPeriod":{"regular":{"start":200,"end":"300"}}"#;
+        for (meta, time, expected) in [
+            (stated(r#""PRE""#), 250, Some(MarketState::Pre)),
+            (stated(r#""REGULAR""#), 150, Some(MarketState::Regular)),
+            (stated(r#""POST""#), 250, Some(MarketState::Post)),
+            (stated(r#""POSTPOST""#), 250, Some(MarketState::Closed)),
+            (stated(r#""CLOSED""#), 250, Some(MarketState::Closed)),
+            (stated(r#""LUNCH""#), 250, None),
+            (stated("7"), 250, Some(MarketState::Regular)),
+            (stated("null"), 99, Some(MarketState::Closed)),
+            (hours.to_owned(), 100, Some(MarketState::Pre)),
+            (hours.to_owned(), 200, Some(MarketState::Regular)),
+            (hours.to_owned(), 300, Some(MarketState::Regular)),
+            (hours.to_owned(), 301, Some(MarketState::Post)),
+            (hours.to_owned(), 400, Some(MarketState::Closed)),
+            (half.to_owned(), 250, None),
+            (String::new(), 250, None),
+        ] {
+            let body = chart(&meta, &format!("[{time}]"), "[1]");
+            let tick = read("AAPL".parse().unwrap(), body.as_bytes()).unwrap();
+            assert_eq!(tick.market, expected, "{meta} at {time}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::pipeline::store::{Fence, Span, StoreError};
 /// How often other processes' changes are looked for.
 const FOREIGN_POLL: Duration = Duration::from_millis(250);
 
-pub(super) const SYMBOLS: &str = "SELECT symbol, last_ms, last_price, currency, prices \
+pub(super) const SYMBOLS: &str = "SELECT symbol, last_ms, last_price, currency, market, prices \
      FROM symbol_states WHERE `partition` = ? AND symbol > ? ORDER BY symbol LIMIT ?";
 
 pub(super) const WATCHES: &str = concat!(

@@ -11,7 +11,7 @@ use super::progress::{self, Advance};
 use super::{Failure, MysqlStore, now_ms};
 use crate::adapters::store::TICKS_TOPIC;
 use crate::adapters::store::rows::{int, signed, told_columns};
-use crate::model::{AlertSeq, Partition, Timestamp, WatchId, WatchState};
+use crate::model::{AlertSeq, MarketState, Partition, Timestamp, WatchId, WatchState};
 use crate::pipeline::evaluate::{Applied, Evaluation, NumberedAlert, PricePoint, SymbolState};
 use crate::pipeline::store::{Fence, Span};
 
@@ -148,12 +148,12 @@ async fn put_symbols(
 ) -> Result<(), Failure> {
     const UPSERT: Bulk = Bulk {
         head: "INSERT INTO symbol_states \
-               (symbol, `partition`, last_ms, last_price, currency, prices) VALUES",
-        row: "(?, ?, ?, ?, ?, ?)",
+               (symbol, `partition`, last_ms, last_price, currency, market, prices) VALUES",
+        row: "(?, ?, ?, ?, ?, ?, ?)",
         between: ",",
         tail: "ON DUPLICATE KEY UPDATE last_ms = VALUES(last_ms), \
                last_price = VALUES(last_price), currency = VALUES(currency), \
-               prices = VALUES(prices)",
+               market = VALUES(market), prices = VALUES(prices)",
     };
     let mut symbols: Vec<_> = symbols.iter().collect();
     symbols.sort_unstable_by_key(|state| state.symbol);
@@ -166,6 +166,7 @@ async fn put_symbols(
                 .bind(state.last.map(|last| last.time.millis()))
                 .bind(state.last.map(|last| last.price.units()))
                 .bind(state.currency.map(|currency| currency.as_str().to_owned()))
+                .bind(state.market.map(MarketState::as_str))
                 .bind(signed(state.prices));
         }
         upsert.execute(&mut *tx).await?;

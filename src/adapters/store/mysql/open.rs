@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
 use tokio::sync::watch;
 
 use super::lent::Lent;
@@ -150,6 +150,13 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), Failure> {
             .execute(&mut *connection)
             .await?;
         done = migrator.run_direct(None, connection, false).await;
+        if done.as_ref().is_err_and(is_in_effect) {
+            sqlx::query("UPDATE _sqlx_migrations SET success = TRUE WHERE version = ?")
+                .bind(version)
+                .execute(&mut *connection)
+                .await?;
+            done = migrator.run_direct(None, connection, false).await;
+        }
     }
     match done {
         Ok(()) => {}
@@ -179,6 +186,18 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), Failure> {
              run one of those, or restore a backup from before it"
         )))),
     }
+}
+
+/// Whether an ALTER that is repeated finds its column or key there already.
+fn is_in_effect(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    let error = error.as_database_error();
+    // DUP_FIELDNAME, DUP_KEYNAME
+    error
+        .and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>())
+        .is_some_and(|error| [1060, 1061].contains(&error.number()))
 }
 
 /// Rows that others have locked are skipped by claims, which older servers can't.

@@ -15,13 +15,13 @@ pub(super) const WATCHES_OF: &str = concat!(
     watch_columns!(),
     ", ",
     state_columns!(),
-    ", y.last_ms, y.last_price, y.currency FROM watches w \
+    ", y.last_ms, y.last_price, y.currency, y.market FROM watches w \
      LEFT JOIN watch_states s ON s.watch_id = w.id \
      LEFT JOIN symbol_states y ON y.symbol = w.symbol \
      WHERE w.user_id = ? AND w.id > ? ORDER BY w.id LIMIT ?"
 );
 pub(super) const QUOTE: &str =
-    "SELECT last_ms, last_price, currency FROM symbol_states WHERE symbol = ?";
+    "SELECT last_ms, last_price, currency, market FROM symbol_states WHERE symbol = ?";
 /// By time, because a reset may let an older one in after it; the ring is small.
 pub(super) const HISTORY: &str = "SELECT p.time_ms, p.price, y.currency \
      FROM prices p LEFT JOIN symbol_states y ON y.symbol = p.symbol \

@@ -37,7 +37,7 @@ impl EvaluateStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<SymbolState>, StoreError> {
         let rows = sqlx::query(
-            "SELECT symbol, last_ms, last_price, currency, prices FROM symbol_states \
+            "SELECT symbol, last_ms, last_price, currency, market, prices FROM symbol_states \
              WHERE partition = ? AND symbol > ? ORDER BY symbol LIMIT ?",
         )
         .bind(partition.0)

@@ -8,7 +8,7 @@ use super::progress::{self, Advance};
 use super::rows::{signed, told_columns};
 use super::{SqliteStore, Write};
 use crate::adapters::store::TICKS_TOPIC;
-use crate::model::{AlertSeq, Partition, Timestamp, WatchId, WatchState};
+use crate::model::{AlertSeq, MarketState, Partition, Timestamp, WatchId, WatchState};
 use crate::pipeline::evaluate::{Applied, Evaluation, NumberedAlert, PricePoint, SymbolState};
 use crate::pipeline::store::{Fence, Span, StoreError};
 
@@ -114,11 +114,11 @@ async fn put_symbols(
 ) -> Result<(), StoreError> {
     const UPSERT: Bulk = Bulk {
         head: "INSERT INTO symbol_states \
-               (symbol, partition, last_ms, last_price, currency, prices) VALUES",
-        row: "(?, ?, ?, ?, ?, ?)",
+               (symbol, partition, last_ms, last_price, currency, market, prices) VALUES",
+        row: "(?, ?, ?, ?, ?, ?, ?)",
         tail: "ON CONFLICT (symbol) DO UPDATE SET last_ms = excluded.last_ms, \
                last_price = excluded.last_price, currency = excluded.currency, \
-               prices = excluded.prices",
+               market = excluded.market, prices = excluded.prices",
     };
     let mut symbols: Vec<_> = symbols.iter().collect();
     symbols.sort_unstable_by_key(|state| state.symbol);
@@ -130,6 +130,7 @@ async fn put_symbols(
                 .bind(state.last.map(|last| last.time.millis()))
                 .bind(state.last.map(|last| last.price.units()))
                 .bind(state.currency.as_ref().map(|currency| currency.as_str()))
+                .bind(state.market.map(MarketState::as_str))
                 .bind(signed(state.prices))
         })
         .await

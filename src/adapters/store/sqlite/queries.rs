@@ -23,7 +23,7 @@ impl QueryStore for SqliteStore {
             watch_columns!(),
             ", ",
             state_columns!(),
-            ", y.last_ms, y.last_price, y.currency
+            ", y.last_ms, y.last_price, y.currency, y.market
              FROM watches w
              LEFT JOIN watch_states s ON s.watch_id = w.id
              LEFT JOIN symbol_states y ON y.symbol = w.symbol
@@ -49,11 +49,12 @@ impl QueryStore for SqliteStore {
 
     async fn quote(&self, symbol: Symbol) -> Result<Option<Quote>, StoreError> {
         let mut connection = self.read().await?;
-        let row =
-            sqlx::query("SELECT last_ms, last_price, currency FROM symbol_states WHERE symbol = ?")
-                .bind(symbol.as_str())
-                .fetch_optional(&mut *connection)
-                .await?;
+        let row = sqlx::query(
+            "SELECT last_ms, last_price, currency, market FROM symbol_states WHERE symbol = ?",
+        )
+        .bind(symbol.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
         match row {
             Some(row) => last_quote(&row, 0, symbol),
             None => Ok(None),

@@ -57,6 +57,7 @@ impl Quotes for World {
                 time: Timestamp::default(),
                 price: "1".parse().unwrap(),
                 currency: None,
+                market: None,
             }),
         }
     }

@@ -3,6 +3,7 @@
 
 mod policies;
 mod properties;
+mod rules;
 mod symbols;
 
 use super::reference::Reference;
@@ -110,5 +111,5 @@ fn changed(watch: &Watch, spec: WatchSpec, paused: bool) -> Watch {
 fn tick(time_s: f64, price: &str) -> Tick {
     #[expect(clippy::cast_possible_truncation, reason = "a few seconds")]
     let time = Timestamp::from_millis((time_s * 1_000.0).round() as i64).unwrap();
-    Tick { symbol: symbol("ZZ"), time, price: price.parse().unwrap(), currency: None }
+    Tick { symbol: symbol("ZZ"), time, price: price.parse().unwrap(), currency: None, market: None }
 }

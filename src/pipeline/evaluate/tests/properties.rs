@@ -143,6 +143,7 @@ impl Store {
                     time: Timestamp::from_millis(self.time_ms).unwrap(),
                     price: Price::from_units(base + offset).unwrap(),
                     currency: CURRENCIES[currency].map(|code| code.parse().unwrap()),
+                    market: None,
                 };
                 let (_, effects) = self.both.tick(&tick);
                 self.commit(&effects);

@@ -1,0 +1,3 @@
+-- The state of the market as it was stated with the last price: pre, regular, post or closed.
+ALTER TABLE symbol_states
+    ADD COLUMN market VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NULL;

@@ -1,0 +1,2 @@
+-- The state of the market as it was stated with the last price: pre, regular, post or closed.
+ALTER TABLE symbol_states ADD COLUMN market TEXT;
