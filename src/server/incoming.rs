@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,12 +24,18 @@ use super::legacy::Authorised;
 pub(super) struct ConnInfo {
     peer: SocketAddr,
     authorised: Arc<Authorised>,
+    probe_streams: Arc<AtomicUsize>,
 }
 
 impl ConnInfo {
     /// The accounts authorised on this connection.
     pub(super) fn authorised(&self) -> &Authorised {
         &self.authorised
+    }
+
+    /// How many streams that need no login are open on this connection.
+    pub(super) fn probe_streams(&self) -> &Arc<AtomicUsize> {
+        &self.probe_streams
     }
 }
 
@@ -80,7 +87,11 @@ impl Incoming {
                         tracing::debug!(%error, %peer, "a connection ended as it came");
                         continue;
                     }
-                    let info = ConnInfo { peer, authorised: Arc::default() };
+                    let info = ConnInfo {
+                        peer,
+                        authorised: Arc::default(),
+                        probe_streams: Arc::default(),
+                    };
                     return Ok(Connection {
                         stream,
                         info,

@@ -16,6 +16,7 @@ pub mod login;
 mod observe;
 mod options;
 pub mod password;
+mod probe;
 pub mod queries;
 pub mod secret;
 pub mod sessions;

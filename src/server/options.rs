@@ -59,6 +59,10 @@ pub struct GrpcOptions {
     pub first_byte_ms: u64,
     /// Calls and streams open on one connection at the same time at most.
     pub calls_per_connection_max: u32,
+    /// Streams of health and reflection, which need no login, open at the same time at most.
+    pub probe_streams_max: usize,
+    /// Of these, on one connection.
+    pub probe_streams_per_connection_max: usize,
     /// Milliseconds after which a silent connection is asked for a sign of life.
     pub keepalive_interval_ms: u64,
     /// Milliseconds after which a connection that gave none is closed.
@@ -87,6 +91,8 @@ impl Default for GrpcOptions {
             connections_max: 10_000,
             first_byte_ms: 10_000,
             calls_per_connection_max: 256,
+            probe_streams_max: 1_000,
+            probe_streams_per_connection_max: 4,
             keepalive_interval_ms: 60_000,
             keepalive_timeout_ms: 20_000,
             request_timeout_ms: 30_000,

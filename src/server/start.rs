@@ -29,6 +29,7 @@ use super::legacy::{Authorisation, Legacy};
 use super::login::Logins;
 use super::options::GrpcOptions;
 use super::password::Passwords;
+use super::probe::ProbeStreams;
 use super::queries::Queries;
 use super::sessions::Sessions;
 use super::tail::Tail;
@@ -236,8 +237,10 @@ fn routes(
         .build_v1()
         .map_err(|error| ServerError::Reflection(error.to_string()))?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    routes.add_service(reflection);
-    routes.add_service(health);
+    let grpc = &options.grpc;
+    let streams = ProbeStreams::new(grpc.probe_streams_max, grpc.probe_streams_per_connection_max);
+    routes.add_service(streams.bound(reflection));
+    routes.add_service(streams.bound(health));
     v1::Api::new(Arc::clone(services)).add_to(&mut routes, bytes_max);
     let authorisation = options.legacy.authorisation;
     if authorisation != Authorisation::Off {

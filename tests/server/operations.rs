@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -56,6 +56,56 @@ async fn pages_tell_metrics_and_readiness() {
     assert!(page.starts_with("HTTP/1.1 503"), "{page}");
     assert!(page.contains(r#""mailer":"no route to the mail server""#), "{page}");
     within(async { while states.message().await.unwrap().unwrap().status != 2 {} }).await;
+}
+
+#[tokio::test]
+async fn streams_that_need_no_login_are_bounded() {
+    let world = World::new();
+    let bounds = |options: &mut ServerOptions| {
+        options.grpc.probe_streams_max = 3;
+        options.grpc.probe_streams_per_connection_max = 2;
+    };
+    let node = world.node(bounds).await;
+    let (one, other) = (node.connect().await, node.connect().await);
+    let watch = async |channel: &Channel| {
+        let request = HealthCheckRequest { service: String::new() };
+        let streams = HealthClient::new(channel.clone()).watch(request).await;
+        streams.map(|stream| stream.into_inner()).map_err(|status| {
+            assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+            status.message().to_owned()
+        })
+    };
+    // One that is never told anything, because it never asks.
+    let reflect = async |channel: &Channel| {
+        let mut client = ServerReflectionClient::new(channel.clone());
+        let streams = client.server_reflection_info(futures::stream::pending()).await;
+        streams.map(|stream| stream.into_inner())
+    };
+    let first = watch(&one).await.unwrap();
+    let _second = reflect(&one).await.unwrap();
+    assert!(watch(&one).await.unwrap_err().contains("at most 2 open streams"));
+    assert_eq!(reflect(&one).await.unwrap_err().code(), Code::ResourceExhausted);
+    let third = watch(&other).await.unwrap();
+    assert!(watch(&other).await.unwrap_err().contains("at most 3 open streams"));
+    // Whoever only asks once is answered all the same.
+    let request = HealthCheckRequest { service: String::new() };
+    assert!(HealthClient::new(one.clone()).check(request).await.is_ok());
+    // Places come back with the end of a stream and of a connection.
+    drop(first);
+    let _fourth = within(until(async || watch(&one).await.ok())).await;
+    drop((third, other));
+    let another = node.connect().await;
+    let _fifth = within(until(async || watch(&another).await.ok())).await;
+}
+
+/// Asks again and again until there is an answer.
+async fn until<T>(ask: impl AsyncFn() -> Option<T>) -> T {
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
