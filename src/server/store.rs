@@ -468,8 +468,27 @@ pub enum DeadLetter {
     },
 }
 
+impl DeadLetter {
+    /// Which one it is.
+    pub fn id(&self) -> DeadLetterId {
+        match self {
+            Self::Delivery { id, .. } => DeadLetterId::Delivery(*id),
+            Self::Record { id, .. } => DeadLetterId::Record(*id),
+        }
+    }
+}
+
+/// A page of dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// The letters, newest first.
+    pub letters: Vec<DeadLetter>,
+    /// The last of the page, where the next page goes on; `None` if there is none.
+    pub next: Option<DeadLetterId>,
+}
+
 /// Which dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeadLetterId {
     /// A delivery: `delivery-17`.
     Delivery(u64),
@@ -491,13 +510,16 @@ pub struct Backlog {
 /// What operators need, and upkeep.
 #[async_trait]
 pub trait OperatorStore: Send + Sync + 'static {
-    /// Dead letters, newest first: deliveries and records merged by time. `before` is the last
-    /// of the page before.
+    /// A page of dead letters, newest first: deliveries and records merged by time, at most
+    /// `limit` and of `bytes_max` bytes in all, but one at least. No others are read. `before` is
+    /// the last of the page before; when it is no dead letter any more, the listing starts over:
+    /// rather twice than never.
     async fn dead_letters(
         &self,
         before: Option<DeadLetterId>,
         limit: u32,
-    ) -> Result<Vec<DeadLetter>, StoreError>;
+        bytes_max: u64,
+    ) -> Result<DeadLetters, StoreError>;
 
     /// One dead letter.
     async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, StoreError>;

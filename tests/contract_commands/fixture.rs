@@ -307,6 +307,11 @@ impl Fixture {
         delivery
     }
 
+    /// The first dead letters, of whatever size.
+    pub(crate) async fn letters(&self, limit: u32) -> Vec<DeadLetter> {
+        self.store.dead_letters(None, limit, u64::MAX / 2).await.unwrap().letters
+    }
+
     pub(crate) async fn state(&self, alert: &Alert) -> Option<DeliveryState> {
         self.store.delivery(alert.id).await.unwrap()
     }

@@ -58,6 +58,7 @@ macro_rules! contract {
             queries::history_is_the_newest_first
             queries::alerts_are_paged_newest_first_with_their_delivery
             queries::notes_on_symbols_are_read_as_they_were_last_written
+            letters::a_page_is_bounded_in_bytes
             letters::letters_of_both_kinds_are_merged_newest_first
             letters::a_dead_delivery_is_sent_again
             letters::a_dead_record_is_taken_away

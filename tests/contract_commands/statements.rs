@@ -17,7 +17,7 @@ use tripline::pipeline::evaluate::{EvaluateStore, Evaluation};
 use tripline::pipeline::notify::Outcome;
 use tripline::pipeline::store::Span;
 use tripline::server::store::{
-    Command, DeadLetter, DeadLetterId, QueryStore, Reply, Role, WatchPatch, WatchRef,
+    Command, DeadLetterId, QueryStore, Reply, Role, WatchPatch, WatchRef,
 };
 
 use crate::fixture::{
@@ -131,13 +131,10 @@ async fn tour(f: &Fixture) {
     f.settle(got[0].id, Outcome::Delivered).await;
     f.settle(got[1].id, dead()).await;
     f.deliver(&second, at(9), dead()).await;
-    for letter in f.store.dead_letters(None, 9).await.unwrap() {
-        let id = match letter {
-            DeadLetter::Delivery { id, .. } => DeadLetterId::Delivery(id),
-            DeadLetter::Record { id, .. } => DeadLetterId::Record(id),
-        };
+    for letter in f.letters(9).await {
+        let id = letter.id();
         f.store.dead_letter(id).await.unwrap();
-        f.store.dead_letters(Some(id), 9).await.unwrap();
+        f.store.dead_letters(Some(id), 9, 1 << 20).await.unwrap();
         if let DeadLetterId::Record(id) = id {
             f.run(Command::RemoveDeadRecord { id }).await;
         }

@@ -62,10 +62,10 @@ pub(crate) async fn young_dead_letters_stay(f: Fixture) {
     f.accept(&[], &[dead_record(1)], 0).await;
     f.pass_days(KEEP_DAYS);
     f.sweep().await;
-    assert_eq!(f.store.dead_letters(None, 10).await.unwrap().len(), 2);
+    assert_eq!(f.letters(10).await.len(), 2);
     f.pass_days(1);
     f.sweep().await;
-    assert_eq!(f.store.dead_letters(None, 10).await.unwrap(), []);
+    assert_eq!(f.letters(10).await, []);
     assert_eq!(f.state(&alert).await, None);
 }
 

@@ -1,6 +1,7 @@
 //! Stores: everything but the log, as SQL databases keep it.
 
 mod error;
+mod letters;
 pub mod mysql;
 mod rows;
 pub mod sqlite;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use prost::Message as _;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::auth::require;
@@ -21,7 +20,7 @@ use crate::server::fault::Fault;
 use crate::server::store::{Command, DeadLetter, DeadLetterId, Refusal, Role};
 
 /// Bytes of dead letters in a page, but for a single one: callers take messages of 4 MiB.
-const PAGE_BYTES_MAX: usize = 2 << 20;
+const PAGE_BYTES_MAX: u64 = 2 << 20;
 
 #[async_trait]
 impl Operator for Api {
@@ -37,21 +36,10 @@ impl Operator for Api {
                 "" => None,
                 text => Some(fields::dead_letter_id("page_token", text)?),
             };
-            // One more than a page says whether there is another page.
-            let mut letters = self.services.operator.dead_letters(before, limit + 1).await?;
-            let mut more = letters.len() > limit as usize;
-            letters.truncate(limit as usize);
-            let mut dead_letters: Vec<_> = letters.iter().map(views::dead_letter).collect();
-            let mut bytes = 0;
-            let fit = dead_letters.iter().take_while(|letter| {
-                bytes += letter.encoded_len();
-                bytes <= PAGE_BYTES_MAX
-            });
-            let fit = fit.count().max(1);
-            more |= fit < dead_letters.len();
-            dead_letters.truncate(fit);
-            let last = dead_letters.last().filter(|_| more).map(|letter| letter.id.clone());
-            let next_page_token = last.unwrap_or_default();
+            let operator = &self.services.operator;
+            let page = operator.dead_letters(before, limit, PAGE_BYTES_MAX).await?;
+            let dead_letters = page.letters.iter().map(views::dead_letter).collect();
+            let next_page_token = page.next.map(views::dead_letter_id).unwrap_or_default();
             Ok(ListDeadLettersResponse { dead_letters, next_page_token })
         })
         .await

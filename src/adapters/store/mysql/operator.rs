@@ -1,13 +1,18 @@
 //! For operators: dead letters, the backlog, and upkeep.
 
 use async_trait::async_trait;
+use sqlx::mysql::MySqlRow;
 
+use super::bulk::{Bulk, padded};
 use super::{MysqlStore, sweep};
+use crate::adapters::store::letters::{Chosen, Place};
 use crate::adapters::store::rows::{alert_columns, number, signed};
-use crate::adapters::store::views::{dead_delivery, dead_record, delivery_state, time};
+use crate::adapters::store::views::{dead_delivery, dead_record, delivery_state};
 use crate::model::AlertId;
 use crate::pipeline::store::StoreError;
-use crate::server::store::{Backlog, DeadLetter, DeadLetterId, DeliveryState, OperatorStore};
+use crate::server::store::{
+    Backlog, DeadLetter, DeadLetterId, DeadLetters, DeliveryState, OperatorStore,
+};
 
 macro_rules! dead_deliveries {
     ($condition:literal) => {
@@ -32,14 +37,18 @@ macro_rules! dead_records {
     };
 }
 
-pub(super) const DEAD_DELIVERIES: &str = dead_deliveries!(
-    "d.changed_ms <= ? AND (d.changed_ms < ? OR d.alert_id < ?) \
-     ORDER BY d.changed_ms DESC, d.alert_id DESC LIMIT ?"
-);
-pub(super) const DEAD_RECORDS: &str = dead_records!(
-    "set_aside_ms <= ? AND (set_aside_ms < ? OR id < ?) \
-     ORDER BY set_aside_ms DESC, id DESC LIMIT ?"
-);
+const DELIVERY_SIZES: &str = "SELECT d.alert_id, d.changed_ms, COALESCE(LENGTH(d.reason), 0) \
+     FROM deliveries d JOIN alerts a ON a.id = d.alert_id WHERE d.state = 'dead' \
+     AND d.changed_ms <= ? AND (d.changed_ms < ? OR d.alert_id < ?) \
+     ORDER BY d.changed_ms DESC, d.alert_id DESC LIMIT ?";
+const RECORD_SIZES: &str = "SELECT id, set_aside_ms, \
+     LENGTH(reason) + COALESCE(LENGTH(`key`), 0) + LENGTH(value) FROM dead_records \
+     WHERE set_aside_ms <= ? AND (set_aside_ms < ? OR id < ?) \
+     ORDER BY set_aside_ms DESC, id DESC LIMIT ?";
+const DEAD_DELIVERIES: Bulk =
+    Bulk { head: dead_deliveries!("d.alert_id IN ("), row: "?", between: ",", tail: ")" };
+const DEAD_RECORDS: Bulk =
+    Bulk { head: dead_records!("id IN ("), row: "?", between: ",", tail: ")" };
 pub(super) const BACKLOG: &str = "SELECT (SELECT COUNT(*) FROM deliveries WHERE state = 'pending') \
      + (SELECT COUNT(*) FROM deliveries WHERE state = 'claimed'), \
      (SELECT COUNT(*) FROM deliveries WHERE state = 'dead'), \
@@ -48,40 +57,56 @@ pub(super) const DELIVERY: &str = "SELECT d.state FROM alerts a \
      LEFT JOIN deliveries d ON d.alert_id = a.id \
      WHERE a.watch_id = ? AND a.time_ms = ? AND a.version = ? AND a.`condition` = ?";
 
+impl MysqlStore {
+    /// The rows that a statement finds by their numbers.
+    async fn of_numbers(
+        &self,
+        statement: &Bulk,
+        numbers: &[u64],
+    ) -> Result<Vec<MySqlRow>, StoreError> {
+        let mut found = Vec::new();
+        for piece in padded(numbers) {
+            let query = || {
+                let query = statement.of(piece.len());
+                piece.iter().fold(query, |query, number| query.bind(signed(**number)))
+            };
+            found.extend(self.rows(query).await?);
+        }
+        Ok(found)
+    }
+}
+
 #[async_trait]
 impl OperatorStore for MysqlStore {
-    /// Of one instant, deliveries come before records and greater numbers before smaller ones.
-    /// The listing starts over when `before` is no dead letter any more: rather twice than never.
     async fn dead_letters(
         &self,
         before: Option<DeadLetterId>,
         limit: u32,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
+        bytes_max: u64,
+    ) -> Result<DeadLetters, StoreError> {
         let last = match before {
             None => None,
             Some(id) => self.dead_letter(id).await?,
         };
-        let (time_ms, delivery, record) = match last {
-            None => (i64::MAX, i64::MAX, i64::MAX),
-            Some(DeadLetter::Delivery { id, time, .. }) => (time.millis(), signed(id), i64::MAX),
-            Some(DeadLetter::Record { id, time, .. }) => (time.millis(), 0, signed(id)),
-        };
-        let page = |statement: &'static str, number: i64| {
+        let Place { time_ms, delivery, record } = Place::after(last.as_ref());
+        let sizes = |statement: &'static str, number: i64| {
             self.rows(move || {
-                sqlx::query(statement).bind(time_ms).bind(time_ms).bind(number).bind(limit)
+                let query = sqlx::query(statement).bind(time_ms).bind(time_ms).bind(number);
+                query.bind(i64::from(limit) + 1)
             })
         };
-        let deliveries = page(DEAD_DELIVERIES, delivery).await?;
-        let records = page(DEAD_RECORDS, record).await?;
-        let mut letters: Vec<DeadLetter> = deliveries
-            .iter()
-            .map(dead_delivery)
-            .chain(records.iter().map(dead_record))
-            .collect::<Result<_, _>>()?;
-        // Stable: deliveries stay before records, and both are in their order already.
-        letters.sort_by_key(|letter| std::cmp::Reverse(time(letter)));
-        letters.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(letters)
+        let deliveries = sizes(DELIVERY_SIZES, delivery).await?;
+        let records = sizes(RECORD_SIZES, record).await?;
+        let chosen = Chosen::of(&deliveries, &records, limit, bytes_max)?;
+        let (deliveries, records) = chosen.numbers();
+        let mut letters = Vec::new();
+        for row in &self.of_numbers(&DEAD_DELIVERIES, &deliveries).await? {
+            letters.push(dead_delivery(row)?);
+        }
+        for row in &self.of_numbers(&DEAD_RECORDS, &records).await? {
+            letters.push(dead_record(row)?);
+        }
+        Ok(chosen.page(letters))
     }
 
     async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, StoreError> {

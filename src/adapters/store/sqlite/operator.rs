@@ -4,11 +4,14 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnection;
 
 use super::rows::{self, alert_columns};
-use super::views::{dead_delivery, dead_record, delivery_state, time};
+use super::views::{dead_delivery, dead_record, delivery_state};
 use super::{SqliteStore, sweep};
+use crate::adapters::store::letters::{Chosen, Place};
 use crate::model::AlertId;
 use crate::pipeline::store::StoreError;
-use crate::server::store::{Backlog, DeadLetter, DeadLetterId, DeliveryState, OperatorStore};
+use crate::server::store::{
+    Backlog, DeadLetter, DeadLetterId, DeadLetters, DeliveryState, OperatorStore,
+};
 
 macro_rules! dead_deliveries {
     ($condition:literal) => {
@@ -34,53 +37,49 @@ macro_rules! dead_records {
     };
 }
 
+const DELIVERY_SIZES: &str = "SELECT d.alert_id, d.changed_ms,
+            COALESCE(LENGTH(CAST(d.reason AS BLOB)), 0)
+     FROM deliveries d JOIN alerts a ON a.id = d.alert_id
+     WHERE d.state = 'dead' AND (d.changed_ms, d.alert_id) < (?, ?)
+     ORDER BY d.changed_ms DESC, d.alert_id DESC LIMIT ?";
+const RECORD_SIZES: &str = "SELECT id, set_aside_ms,
+            LENGTH(CAST(reason AS BLOB)) + COALESCE(LENGTH(key), 0) + LENGTH(value)
+     FROM dead_records WHERE (set_aside_ms, id) < (?, ?)
+     ORDER BY set_aside_ms DESC, id DESC LIMIT ?";
+
 #[async_trait]
 impl OperatorStore for SqliteStore {
-    /// Of one instant, deliveries come before records and greater numbers before smaller ones.
-    /// The listing starts over when `before` is no dead letter any more: rather twice than never.
     async fn dead_letters(
         &self,
         before: Option<DeadLetterId>,
         limit: u32,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
+        bytes_max: u64,
+    ) -> Result<DeadLetters, StoreError> {
         let mut connection = self.read().await?;
         let last = match before {
             None => None,
             Some(id) => find(&mut connection, id).await?,
         };
-        let (time_ms, delivery, record) = match last {
-            None => (i64::MAX, i64::MAX, i64::MAX),
-            Some(DeadLetter::Delivery { id, time, .. }) => {
-                (time.millis(), rows::signed(id), i64::MAX)
-            }
-            Some(DeadLetter::Record { id, time, .. }) => (time.millis(), 0, rows::signed(id)),
+        let Place { time_ms, delivery, record } = Place::after(last.as_ref());
+        let sizes = |statement: &'static str, number: i64| {
+            sqlx::query(statement).bind(time_ms).bind(number).bind(i64::from(limit) + 1)
         };
-        let deliveries = sqlx::query(dead_deliveries!(
-            "(d.changed_ms, d.alert_id) < (?, ?)
-             ORDER BY d.changed_ms DESC, d.alert_id DESC LIMIT ?"
-        ))
-        .bind(time_ms)
-        .bind(delivery)
-        .bind(limit)
-        .fetch_all(&mut *connection)
-        .await?;
-        let records = sqlx::query(dead_records!(
-            "(set_aside_ms, id) < (?, ?) ORDER BY set_aside_ms DESC, id DESC LIMIT ?"
-        ))
-        .bind(time_ms)
-        .bind(record)
-        .bind(limit)
-        .fetch_all(&mut *connection)
-        .await?;
-        let mut letters: Vec<DeadLetter> = deliveries
-            .iter()
-            .map(dead_delivery)
-            .chain(records.iter().map(dead_record))
-            .collect::<Result<_, _>>()?;
-        // Stable: deliveries stay before records, and both are in their order already.
-        letters.sort_by_key(|letter| std::cmp::Reverse(time(letter)));
-        letters.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(letters)
+        let deliveries = sizes(DELIVERY_SIZES, delivery).fetch_all(&mut *connection).await?;
+        let records = sizes(RECORD_SIZES, record).fetch_all(&mut *connection).await?;
+        let chosen = Chosen::of(&deliveries, &records, limit, bytes_max)?;
+        let (deliveries, records) = chosen.numbers();
+        let mut letters = Vec::new();
+        let found = dead_deliveries!("d.alert_id IN (SELECT value FROM json_each(?))");
+        let found = sqlx::query(found).bind(serde_json::Value::from(deliveries).to_string());
+        for row in &found.fetch_all(&mut *connection).await? {
+            letters.push(dead_delivery(row)?);
+        }
+        let found = dead_records!("id IN (SELECT value FROM json_each(?))");
+        let found = sqlx::query(found).bind(serde_json::Value::from(records).to_string());
+        for row in &found.fetch_all(&mut *connection).await? {
+            letters.push(dead_record(row)?);
+        }
+        Ok(chosen.page(letters))
     }
 
     async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, StoreError> {
