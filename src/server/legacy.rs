@@ -182,10 +182,14 @@ impl UserService for Legacy {
             let peer = peer(&extensions);
             match (commands.register(asked, account, peer).await?, address) {
                 (Reply::Refused(refusal), _) => Err(Fault::Refused(refusal)),
-                (Reply::Registered { user }, Some(email)) => {
-                    // Not if the account was deleted since, should this be a repetition.
+                (Reply::Registered { user, password }, Some(email)) => {
+                    // Not if the account was deleted or given another password since, should this
+                    // be a repetition.
+                    let same = |account: &Account| {
+                        account.user == UserId(user) && account.password() == password
+                    };
                     let account = self.services.accounts.account(&email).await?;
-                    if let Some(account) = account.filter(|account| account.user == UserId(user)) {
+                    if let Some(account) = account.filter(same) {
                         authorise(&extensions, &account);
                     }
                     Ok(say("registered"))

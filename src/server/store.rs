@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::model::{
     Alert, AlertId, Change, Condition, Currency, Decimal, Email, MarketState, Policy, PolicyKind,
@@ -211,6 +212,9 @@ pub enum Reply {
     Registered {
         /// Its id.
         user: u32,
+        /// Which password it was given; versions before this field recorded none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        password: Option<PasswordMark>,
     },
     /// The watch was created or changed, and has this id now.
     Watch {
@@ -284,6 +288,14 @@ pub trait CommandStore: Send + Sync + 'static {
     ) -> Result<Option<u64>, StoreError>;
 }
 
+/// What tells an account's password from any other that it had or will have: a digest of its hash.
+pub type PasswordMark = [u8; 32];
+
+/// The mark of the password with this hash.
+pub fn password_mark(password_hash: &str) -> PasswordMark {
+    Sha256::digest(password_hash).into()
+}
+
 /// An account as logging in needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -295,6 +307,13 @@ pub struct Account {
     pub role: Role,
     /// The password's hash; `None` for an account that cannot log in.
     pub password_hash: Option<String>,
+}
+
+impl Account {
+    /// Which password the account has, if it has one.
+    pub fn password(&self) -> Option<PasswordMark> {
+        self.password_hash.as_deref().map(password_mark)
+    }
 }
 
 /// A session that is valid.

@@ -177,7 +177,7 @@ impl Fixture {
 
     pub(crate) async fn register(&self, address: &str) -> UserId {
         match self.run(registration(address)).await {
-            Reply::Registered { user } => UserId(user),
+            Reply::Registered { user, .. } => UserId(user),
             other => panic!("expected an account, found {other:?}"),
         }
     }

@@ -53,7 +53,7 @@ impl Model {
                 if self.users.values().any(|taken| taken == email.folded()) {
                     return Err(Refusal::EmailTaken);
                 }
-                let Reply::Registered { user } = *found else {
+                let Reply::Registered { user, .. } = *found else {
                     panic!("expected an account, found {found:?}");
                 };
                 assert!(user > self.user_last, "{user} was used before");
@@ -64,7 +64,7 @@ impl Model {
                     assert!(id > self.watch_last, "{id} was used before");
                     self.add(UserId(user), *spec, id);
                 }
-                Ok(Reply::Registered { user })
+                Ok(found.clone())
             }
             Command::DeleteUser { user } => {
                 self.users.remove(&user.0).ok_or(Refusal::UnknownUser)?;
@@ -273,7 +273,9 @@ pub(crate) async fn random_commands_agree_with_a_model(f: Fixture) {
             repeated += 1;
         } else {
             let first = match found.reply {
-                Reply::Registered { user } => f.watches(UserId(user)).await.first().map(|w| w.id.0),
+                Reply::Registered { user, .. } => {
+                    f.watches(UserId(user)).await.first().map(|w| w.id.0)
+                }
                 _ => None,
             };
             assert_eq!(found.reply, model.run(&command, &found.reply, first), "{context}");

@@ -59,7 +59,7 @@ pub(crate) async fn refusals_are_recorded(f: Fixture) {
     f.run(Command::DeleteUser { user }).await;
     // It would succeed by now; its answer was given.
     assert_eq!(f.store.execute(Some(&refused), &again).await.unwrap().reply, taken);
-    assert!(matches!(f.run(again).await, Reply::Registered { user: id } if id > user.0));
+    assert!(matches!(f.run(again).await, Reply::Registered { user: id, .. } if id > user.0));
 }
 
 pub(crate) async fn a_command_runs_to_its_end_without_its_caller(f: Fixture) {

@@ -132,7 +132,7 @@ impl Hands {
         let email = format!("{name}@Example.com").parse().unwrap();
         let register = Command::Register { email, password_hash: "-".into(), watch: None };
         match self.command(register).await {
-            Reply::Registered { user } => UserId(user),
+            Reply::Registered { user, .. } => UserId(user),
             other => panic!("expected an account, found {other:?}"),
         }
     }

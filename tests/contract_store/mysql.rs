@@ -34,7 +34,7 @@ async fn register(store: &MysqlStore, email: &str) -> UserId {
     let email = email.parse().unwrap();
     let register = Command::Register { email, password_hash: "-".into(), watch: None };
     match store.execute(None, &register).await.unwrap().reply {
-        Reply::Registered { user } => UserId(user),
+        Reply::Registered { user, .. } => UserId(user),
         other => panic!("expected an account, found {other:?}"),
     }
 }

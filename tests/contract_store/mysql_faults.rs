@@ -132,7 +132,7 @@ impl Broken {
         let email = format!("{name}@example.com").parse().unwrap();
         let register = Command::Register { email, password_hash: "hash".into(), watch: None };
         match self.store.execute(None, &register).await.unwrap().reply {
-            Reply::Registered { user } => UserId(user),
+            Reply::Registered { user, .. } => UserId(user),
             other => panic!("expected an account, found {other:?}"),
         }
     }

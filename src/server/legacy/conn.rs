@@ -3,13 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use sha2::{Digest, Sha256};
-
 use crate::model::UserId;
-use crate::server::store::Account;
-
-/// What tells an account's password from another: a digest of its hash, if it has one.
-type Password = Option<[u8; 32]>;
+use crate::server::store::{Account, PasswordMark};
 
 /// Accounts authorised on one connection at most; the first ones go first.
 /// A gateway that carries all users of the original over one connection must fit.
@@ -23,7 +18,7 @@ pub(crate) struct Authorised(Mutex<Users>);
 
 #[derive(Debug, Default)]
 struct Users {
-    held: HashMap<UserId, Password>,
+    held: HashMap<UserId, Option<PasswordMark>>,
     /// The same, by when they came.
     order: VecDeque<UserId>,
 }
@@ -33,7 +28,7 @@ impl Authorised {
     pub(crate) fn add(&self, account: &Account) {
         let user = account.user;
         let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if users.held.insert(user, password(account)).is_some() {
+        if users.held.insert(user, account.password()).is_some() {
             return;
         }
         users.order.push_back(user);
@@ -47,12 +42,8 @@ impl Authorised {
     /// Whether an account was authorised.
     pub(crate) fn holds(&self, account: &Account) -> bool {
         let users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        users.held.get(&account.user).is_some_and(|held| *held == password(account))
+        users.held.get(&account.user).is_some_and(|held| *held == account.password())
     }
-}
-
-fn password(account: &Account) -> Password {
-    account.password_hash.as_ref().map(|hash| Sha256::digest(hash).into())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::failpoint;
 use crate::model::{Email, UserId, WatchSpec};
 use crate::pipeline::store::StoreError;
 use crate::server::store::{
-    Command, CommandStore, Recorded, Refusal, Reply, Request, RequestKey, Role,
+    Command, CommandStore, Recorded, Refusal, Reply, Request, RequestKey, Role, password_mark,
 };
 
 #[async_trait]
@@ -202,7 +202,7 @@ impl Work<'_> {
         if let Some(spec) = watch {
             self.insert_watches(&[(UserId(user), *spec)]).await?;
         }
-        Ok(Ok(Reply::Registered { user }))
+        Ok(Ok(Reply::Registered { user, password: Some(password_mark(password_hash)) }))
     }
 
     async fn set_password(
