@@ -438,7 +438,15 @@ pub trait QueryStore: Send + Sync + 'static {
     ) -> Result<Vec<WatchView>, StoreError>;
 
     /// One watch of a user.
-    async fn watch(&self, user: UserId, watch: WatchRef) -> Result<Option<WatchView>, StoreError>;
+    async fn watch(&self, user: UserId, watch: WatchRef) -> Result<Option<WatchView>, StoreError> {
+        let after = match watch {
+            WatchRef::Oldest => None,
+            WatchRef::Id(WatchId(0)) => return Ok(None),
+            WatchRef::Id(WatchId(id)) => Some(WatchId(id - 1)),
+        };
+        let found = self.watches(user, after, 1).await?.pop();
+        Ok(found.filter(|view| watch == WatchRef::Oldest || watch == WatchRef::Id(view.watch.id)))
+    }
 
     /// The newest price of a symbol.
     async fn quote(&self, symbol: Symbol) -> Result<Option<Quote>, StoreError>;

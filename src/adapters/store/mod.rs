@@ -5,6 +5,7 @@ mod letters;
 pub mod mysql;
 mod rows;
 pub mod sqlite;
+mod step;
 mod views;
 
 pub use crate::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};

@@ -55,13 +55,7 @@ pub(super) const ALERTS_AFTER: &str = concat!(
 #[async_trait]
 impl EvaluateStore for MysqlStore {
     async fn own(&self, partition: Partition, earliest: Offset) -> Result<Owned, StoreError> {
-        let taken = self.take(TICKS_TOPIC, partition, earliest).await?;
-        Ok(Owned {
-            fence: taken.fence,
-            position: taken.position,
-            last: taken.last,
-            published: taken.published,
-        })
+        Ok(self.take(TICKS_TOPIC, partition, earliest).await?.for_evaluator())
     }
 
     async fn symbols(

@@ -7,11 +7,10 @@ use std::collections::{HashMap, HashSet};
 use sqlx::mysql::MySqlConnection;
 
 use super::bulk::{Bulk, padded};
-use super::progress::{self, Advance};
-use super::{Failure, MysqlStore, now_ms};
-use crate::adapters::store::TICKS_TOPIC;
+use super::{Failure, MysqlStore, now_ms, progress};
 use crate::adapters::store::rows::{int, signed, told_columns};
-use crate::model::{AlertSeq, MarketState, Partition, Timestamp, WatchId, WatchState};
+use crate::adapters::store::step::Advance;
+use crate::model::{MarketState, Partition, Timestamp, WatchId, WatchState};
 use crate::pipeline::evaluate::{Applied, Evaluation, NumberedAlert, PricePoint, SymbolState};
 use crate::pipeline::store::{Fence, Span};
 
@@ -24,13 +23,7 @@ pub(super) async fn commit(
     step: &Evaluation,
 ) -> Result<(), Failure> {
     let mut tx = store.begin().await?;
-    let advance = Advance {
-        topic: TICKS_TOPIC,
-        fence,
-        span,
-        alerts: numbers(&step.alerts),
-        published: step.published,
-    };
+    let advance = Advance::evaluated(fence, span, step);
     if !progress::advance(&mut tx, &advance).await? {
         return tx.roll_back().await;
     }
@@ -41,11 +34,6 @@ pub(super) async fn commit(
     record_applied(&mut tx, &step.applied).await?;
     progress::set_aside(&mut tx, &step.dead).await?;
     tx.commit().await
-}
-
-fn numbers(alerts: &[NumberedAlert]) -> Option<(AlertSeq, AlertSeq)> {
-    let numbers = || alerts.iter().map(|alert| alert.seq);
-    numbers().min().zip(numbers().max())
 }
 
 /// An alert whose identity exists is left out. One whose number is taken by another is a

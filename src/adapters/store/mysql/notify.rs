@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use super::deliveries::{self, Noted};
-use super::progress::{self, Advance};
-use super::{Failure, MysqlStore, now_ms, settlements};
+use super::{Failure, MysqlStore, now_ms, progress, settlements};
 use crate::adapters::store::ALERTS_TOPIC;
 use crate::adapters::store::rows::{self, Cells};
+use crate::adapters::store::step::Advance;
 use crate::model::{AlertSeq, Offset, Partition, Timestamp};
 use crate::pipeline::notify::{
     Claimant, Claimed, Delivery, DeliveryId, Incoming, NotifyStore, Owned, Settlement,
@@ -26,8 +26,7 @@ pub(super) const NEXT_DUE: &str = concat!(
 #[async_trait]
 impl NotifyStore for MysqlStore {
     async fn own(&self, partition: Partition, earliest: Offset) -> Result<Owned, StoreError> {
-        let taken = self.take(ALERTS_TOPIC, partition, earliest).await?;
-        Ok(Owned { fence: taken.fence, position: taken.position })
+        Ok(self.take(ALERTS_TOPIC, partition, earliest).await?.for_notifier())
     }
 
     async fn accept(

@@ -5,27 +5,10 @@ use sqlx::mysql::MySqlConnection;
 
 use super::bulk::{Bulk, padded};
 use super::{Failure, MysqlStore, now_ms};
-use crate::adapters::store::rows::{number, signed};
-use crate::model::{AlertSeq, Epoch, Offset, Partition};
-use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError};
-
-/// A partition as its new owner finds it.
-pub(super) struct Taken {
-    pub(super) fence: Fence,
-    pub(super) position: Offset,
-    pub(super) last: AlertSeq,
-    pub(super) published: AlertSeq,
-}
-
-/// How far a step brings its partition.
-pub(super) struct Advance<'a> {
-    pub(super) topic: &'a str,
-    pub(super) fence: Fence,
-    pub(super) span: Span,
-    /// The first and the last number of the alerts that the step makes.
-    pub(super) alerts: Option<(AlertSeq, AlertSeq)>,
-    pub(super) published: AlertSeq,
-}
+use crate::adapters::store::rows::signed;
+use crate::adapters::store::step::{Advance, Taken, check_partition};
+use crate::model::{Offset, Partition};
+use crate::pipeline::store::{DeadRecord, Fence, StoreError};
 
 impl MysqlStore {
     /// Takes a partition over: whoever had it before can commit no more. One that nobody had
@@ -36,12 +19,7 @@ impl MysqlStore {
         partition: Partition,
         earliest: Offset,
     ) -> Result<Taken, StoreError> {
-        let partitions = self.partitions()?;
-        if partition.0 >= partitions {
-            return Err(StoreError::Permanent(format!(
-                "expected a partition below {partitions} of {topic}, found {partition}"
-            )));
-        }
+        check_partition(topic, partition, self.partitions()?)?;
         // One time too many raises the epoch twice, and does no harm.
         self.attempts(|_| self.raise(topic, partition, earliest)).await
     }
@@ -71,12 +49,7 @@ impl MysqlStore {
         .fetch_one(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(Taken {
-            fence: Fence { partition, epoch: Epoch(number(&row, 0)?) },
-            position: Offset(number(&row, 1)?),
-            last: AlertSeq(number(&row, 2)?),
-            published: AlertSeq(number(&row, 3)?),
-        })
+        Ok(Taken::of(&row, partition)?)
     }
 }
 
@@ -86,10 +59,8 @@ impl MysqlStore {
 /// It waits for a step of the same partition that is under way, also for one whose commit nobody
 /// heard of: so it is what looks up whether that one is in effect.
 pub(super) async fn advance(tx: &mut MySqlConnection, step: &Advance<'_>) -> Result<bool, Failure> {
-    let Advance { topic, fence: Fence { partition, epoch }, span, alerts, published } = step;
-    // A step may consume nothing of the log (`from` equals `to`), so where it makes alerts,
-    // their numbers tell a first commit from a repeated one.
-    let (first, last) = alerts.map_or((i64::MAX, 0), |(a, b)| (signed(a.0), signed(b.0)));
+    let Advance { topic, fence: Fence { partition, epoch }, span, published, .. } = step;
+    let (first, last) = step.numbers();
     let moved = sqlx::query(
         "UPDATE partitions SET position = ?, last_seq = GREATEST(last_seq, ?), \
          published_seq = GREATEST(published_seq, ?) \
@@ -115,17 +86,8 @@ pub(super) async fn advance(tx: &mut MySqlConnection, step: &Advance<'_>) -> Res
     .bind(partition.0)
     .fetch_optional(tx)
     .await?;
-    let fenced = StoreError::Fenced { partition: *partition, epoch: *epoch };
-    let Some(row) = found else { return Err(fenced.into()) };
-    if number(&row, 0)? != epoch.0 {
-        return Err(fenced.into());
-    }
-    let (position, last_seq) = (Offset(number(&row, 1)?), AlertSeq(number(&row, 2)?));
-    if position == span.to && alerts.is_none_or(|(_, last)| last == last_seq) {
-        return Ok(false);
-    }
-    let (partition, expected) = (*partition, span.from);
-    Err(StoreError::Position { partition, expected, found: position }.into())
+    step.judge(found.as_ref())?;
+    Ok(false)
 }
 
 /// Keeps records that do not decode, once each.

@@ -8,7 +8,7 @@ use crate::adapters::store::rows::{self, alert_columns, signed, state_columns, w
 use crate::adapters::store::views::{alert_view, last_quote, quote, view};
 use crate::model::{Symbol, UserId, WatchId};
 use crate::pipeline::store::StoreError;
-use crate::server::store::{AlertView, QueryStore, Quote, WatchRef, WatchView};
+use crate::server::store::{AlertView, QueryStore, Quote, WatchView};
 
 pub(super) const WATCHES_OF: &str = concat!(
     "SELECT ",
@@ -44,16 +44,6 @@ impl QueryStore for MysqlStore {
         let after = after.map_or(0, |id| signed(id.0));
         let found = self.rows(|| sqlx::query(WATCHES_OF).bind(user.0).bind(after).bind(limit));
         found.await?.iter().map(view).collect()
-    }
-
-    async fn watch(&self, user: UserId, watch: WatchRef) -> Result<Option<WatchView>, StoreError> {
-        let after = match watch {
-            WatchRef::Oldest => None,
-            WatchRef::Id(WatchId(0)) => return Ok(None),
-            WatchRef::Id(WatchId(id)) => Some(WatchId(id - 1)),
-        };
-        let found = self.watches(user, after, 1).await?.pop();
-        Ok(found.filter(|view| watch == WatchRef::Oldest || watch == WatchRef::Id(view.watch.id)))
     }
 
     async fn quote(&self, symbol: Symbol) -> Result<Option<Quote>, StoreError> {

@@ -21,13 +21,7 @@ use async_trait::async_trait;
 #[async_trait]
 impl EvaluateStore for SqliteStore {
     async fn own(&self, partition: Partition, earliest: Offset) -> Result<Owned, StoreError> {
-        let taken = self.take(TICKS_TOPIC, partition, earliest).await?;
-        Ok(Owned {
-            fence: taken.fence,
-            position: taken.position,
-            last: taken.last,
-            published: taken.published,
-        })
+        Ok(self.take(TICKS_TOPIC, partition, earliest).await?.for_evaluator())
     }
 
     async fn symbols(

@@ -4,11 +4,10 @@
 //! touched once a commit.
 
 use super::bulk::Bulk;
-use super::progress::{self, Advance};
 use super::rows::{signed, told_columns};
-use super::{SqliteStore, Write};
-use crate::adapters::store::TICKS_TOPIC;
-use crate::model::{AlertSeq, MarketState, Partition, Timestamp, WatchId, WatchState};
+use super::{SqliteStore, Write, progress};
+use crate::adapters::store::step::Advance;
+use crate::model::{MarketState, Partition, Timestamp, WatchId, WatchState};
 use crate::pipeline::evaluate::{Applied, Evaluation, NumberedAlert, PricePoint, SymbolState};
 use crate::pipeline::store::{Fence, Span, StoreError};
 
@@ -20,13 +19,7 @@ pub(super) async fn commit(
 ) -> Result<(), StoreError> {
     let (now, partition) = (store.inner.clock.now(), fence.partition);
     let mut tx = store.write().await?;
-    let advance = Advance {
-        topic: TICKS_TOPIC,
-        fence,
-        span,
-        alerts: numbers(&step.alerts),
-        published: step.published,
-    };
+    let advance = Advance::evaluated(fence, span, step);
     if !progress::advance(&mut tx, &advance).await? {
         return Ok(());
     }
@@ -37,11 +30,6 @@ pub(super) async fn commit(
     record_applied(&mut tx, &step.applied, now).await?;
     progress::set_aside(&mut tx, &step.dead, now).await?;
     Ok(tx.commit().await?)
-}
-
-fn numbers(alerts: &[NumberedAlert]) -> Option<(AlertSeq, AlertSeq)> {
-    let numbers = || alerts.iter().map(|alert| alert.seq);
-    numbers().min().zip(numbers().max())
 }
 
 /// An alert whose identity exists is left out. One whose number is taken by another is a

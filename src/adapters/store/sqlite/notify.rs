@@ -5,10 +5,10 @@ use serde_json::json;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Executor, Row};
 
-use super::progress::{self, Advance};
 use super::rows::{alert_columns, delivery};
-use super::{SqliteStore, Write};
+use super::{SqliteStore, Write, progress};
 use crate::adapters::store::ALERTS_TOPIC;
+use crate::adapters::store::step::Advance;
 use crate::model::{AlertSeq, Offset, Partition, Timestamp};
 use crate::pipeline::notify::{
     Claimant, Claimed, Delivery, DeliveryId, Incoming, NotifyStore, Outcome, Owned, Settlement,
@@ -18,8 +18,7 @@ use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError};
 #[async_trait]
 impl NotifyStore for SqliteStore {
     async fn own(&self, partition: Partition, earliest: Offset) -> Result<Owned, StoreError> {
-        let taken = self.take(ALERTS_TOPIC, partition, earliest).await?;
-        Ok(Owned { fence: taken.fence, position: taken.position })
+        Ok(self.take(ALERTS_TOPIC, partition, earliest).await?.for_notifier())
     }
 
     async fn accept(

@@ -7,7 +7,7 @@ use super::rows::{self, alert_columns, state_columns, watch_columns};
 use super::views::{alert_view, last_quote, quote, view};
 use crate::model::{Symbol, UserId, WatchId};
 use crate::pipeline::store::StoreError;
-use crate::server::store::{AlertView, QueryStore, Quote, WatchRef, WatchView};
+use crate::server::store::{AlertView, QueryStore, Quote, WatchView};
 
 #[async_trait]
 impl QueryStore for SqliteStore {
@@ -35,16 +35,6 @@ impl QueryStore for SqliteStore {
         .fetch_all(&mut *connection)
         .await?;
         found.iter().map(view).collect()
-    }
-
-    async fn watch(&self, user: UserId, watch: WatchRef) -> Result<Option<WatchView>, StoreError> {
-        let after = match watch {
-            WatchRef::Oldest => None,
-            WatchRef::Id(WatchId(0)) => return Ok(None),
-            WatchRef::Id(WatchId(id)) => Some(WatchId(id - 1)),
-        };
-        let found = self.watches(user, after, 1).await?.pop();
-        Ok(found.filter(|view| watch == WatchRef::Oldest || watch == WatchRef::Id(view.watch.id)))
     }
 
     async fn quote(&self, symbol: Symbol) -> Result<Option<Quote>, StoreError> {
