@@ -147,21 +147,7 @@ impl World {
             pages: None,
             owner: settings.graph.roles.to_string(),
         };
-        let server = settings.server.clone();
-        let options = GraphOptions {
-            roles: settings.graph.roles.clone(),
-            topics: settings.topics.clone(),
-            members: settings.members,
-            door: settings.collect.door.clone(),
-            collector: settings.collect.report.clone(),
-            poller: settings.collect.poll.clone(),
-            symbol_notes_max: settings.collect.symbol_notes_max,
-            evaluate: settings.evaluate.clone(),
-            notify: settings.notify.clone(),
-            deliver: settings.deliver.clone(),
-            admin: settings.admin.clone(),
-            server,
-        };
+        let options = GraphOptions::of(settings);
         let cache = Arc::new(MokaCache::new(MokaOptions::default(), clock));
         let secret = SecretKey::new([7; 32]);
         let stores = Stores::of(self.store.clone());

@@ -159,7 +159,7 @@ impl Embedded {
             owner: format!("embedded-{}", uuid::Uuid::new_v4()),
         };
         let cache = Arc::new(MokaCache::new(settings.cache, clock));
-        let options = graph_options(settings);
+        let options = GraphOptions::of(settings);
         let stores = Stores::of(store.clone());
         know_group(log.as_ref(), settings).await?;
         let graph = Graph::start(shared, stores, cache, secret, mailer, feed, options).await?;
@@ -200,24 +200,4 @@ async fn know_group(log: &SqliteLog, settings: &Settings) -> Result<(), EmbedErr
         }
     }
     Ok(())
-}
-
-/// The options of the nodes out of the settings.
-pub(super) fn graph_options(settings: &Settings) -> GraphOptions {
-    let mut server = settings.server.clone();
-    server.legacy = settings.legacy.clone();
-    GraphOptions {
-        roles: settings.graph.roles.clone(),
-        topics: settings.topics.clone(),
-        members: settings.members,
-        door: settings.collect.door.clone(),
-        collector: settings.collect.report.clone(),
-        poller: settings.collect.poll.clone(),
-        symbol_notes_max: settings.collect.symbol_notes_max,
-        evaluate: settings.evaluate.clone(),
-        notify: settings.notify.clone(),
-        deliver: settings.deliver.clone(),
-        admin: settings.admin.clone(),
-        server,
-    }
 }

@@ -11,6 +11,7 @@ mod evaluator;
 mod graph;
 mod grow;
 mod notifier;
+mod parts;
 mod process;
 mod roles;
 mod supervise;
@@ -21,10 +22,9 @@ pub use collector::{Ages, Collector, CollectorOptions};
 pub use consumer::{MemberOptions, Share};
 pub use embedded::{DataDir, EmbedError, Embedded, Import};
 pub use evaluator::evaluate;
-pub use graph::{
-    Feed, Graph, GraphOptions, NotifyOptions, Shared, StartError, Stores, TopicOptions,
-};
+pub use graph::Graph;
 pub use grow::{GrowError, GrowOptions, Growing, Grown};
 pub use notifier::notify;
+pub use parts::{Feed, GraphOptions, NotifyOptions, Shared, StartError, Stores, TopicOptions};
 pub use process::{Process, ProcessError};
 pub use roles::{Role, Roles, RolesError};

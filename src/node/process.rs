@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::embedded::{graph_options, import_once};
+use super::embedded::import_once;
 use super::wait::keep_trying;
-use super::{Feed, Graph, Import, Role, Shared, StartError, Stores, create_topics};
+use super::{Feed, Graph, GraphOptions, Import, Role, Shared, StartError, Stores, create_topics};
 use crate::adapters::broker::kafka::KafkaBroker;
 use crate::adapters::broker::prefixed::Prefixed;
 use crate::adapters::cache::moka::MokaCache;
@@ -119,7 +119,7 @@ impl Process {
             owner: owner(),
         };
         let stores = Stores::of(store.clone());
-        let options = graph_options(settings);
+        let options = GraphOptions::of(settings);
         let graph = Graph::start(shared, stores, cache, secret, mailer, feed, options).await?;
         starting.gone();
         Ok(Self { graph, broker: kafka, store, stop_pages, pages: join })

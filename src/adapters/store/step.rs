@@ -73,9 +73,8 @@ impl Advance<'_> {
     /// A step may consume nothing of the log (`from` equals `to`), so where it makes alerts,
     /// their numbers tell a first commit from a repeated one.
     pub(super) fn numbers(&self) -> (i64, i64) {
-        let signed = |(first, last): (AlertSeq, AlertSeq)| {
-            (rows::signed(first.0), rows::signed(last.0))
-        };
+        let signed =
+            |(first, last): (AlertSeq, AlertSeq)| (rows::signed(first.0), rows::signed(last.0));
         self.alerts.map_or((i64::MAX, 0), signed)
     }
 
