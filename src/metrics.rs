@@ -1,10 +1,11 @@
 //! Every series on the metrics page: those of the original system under their names, and
 //! Tripline's own. Label values come from fixed sets, so the cardinality is bounded.
 
+mod labels;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,84 +14,17 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+pub use labels::{
+    Function, KafkaBroker, Outcome, Peer, Reason, Service, Stage, SymbolLabel, Topic,
+    TopicPartition,
+};
+
 /// Seconds: the original's buckets (0.1 to 5) and finer ones below.
 const LATENCY_S: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 /// Seconds, for what may take an outage long.
 const DELIVERY_S: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 900.0, 3_600.0];
-
-/// The labels of the original's series.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Service {
-    uservice: &'static str,
-    hostname: String,
-}
-
-/// The labels of the original's `response_time_seconds`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Function {
-    uservice: &'static str,
-    hostname: String,
-    function: &'static str,
-}
-
-macro_rules! label {
-    ($(#[$doc:meta])* $name:ident { $($field:ident),+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-        pub struct $name {
-            $(/// The label of this name.
-            pub $field: &'static str),+
-        }
-    };
-}
-label!(
-    /// One stage of the graph: `collect`, `evaluate`, `notify`, `deliver`.
-    Stage { stage }
-);
-label!(
-    /// What became of something, from a fixed set of words.
-    Outcome { outcome }
-);
-label!(
-    /// Why a tick was refused: `future`, `currency`, `price`, `symbol`, `unknown`.
-    Reason { reason }
-);
-label!(
-    /// A peer outside: `market`, `mail`.
-    Peer { peer }
-);
-
-/// A partition of a topic.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct TopicPartition {
-    /// The topic.
-    pub topic: &'static str,
-    /// The partition.
-    pub partition: u32,
-}
-
-/// A topic, whatever its name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Topic {
-    /// The topic.
-    pub topic: String,
-}
-
-/// A broker of Kafka's.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct KafkaBroker {
-    /// Its id.
-    pub broker: i32,
-}
-
-/// A symbol; only as many as the option allows get a series.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SymbolLabel {
-    /// The symbol.
-    pub symbol: String,
-}
 
 /// No labels: for a series that is there only once it is known.
 type Unlabelled = [(&'static str, &'static str); 0];
