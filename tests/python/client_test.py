@@ -14,6 +14,7 @@ import unittest
 import uuid
 from pathlib import Path
 
+import grpc
 from client import Client, Ended, stubs
 from server import Server
 
@@ -455,8 +456,12 @@ class AtMostOnce(ServedCase):
         self.assertEqual(len(self.watches()), 1)
 
     def test_concurrent_copies_of_a_registration_through_a_crash(self):
+        def begun():
+            series = self.server.series().items()
+            return any(name == "request_total" and count > 0 for (name, _), count in series)
+
         def crash():
-            time.sleep(0.1)
+            self.until(lambda: begun() or None)
             self.server.kill()
             self.serve(grpc=self.server.grpc)
 
@@ -522,11 +527,13 @@ class Sessions(ServedCase):
     def test_a_client_reconnects_and_logs_in_again_after_a_crash(self):
         client = self.registered()
         self.details(client)
+        states = []
+        client.channel.subscribe(states.append)
         self.server.kill()
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            # Sent while there is no server at all.
+            # Sent, and refused by the host, while there is no server at all.
             answer = pool.submit(client.call, "ShowDetails", user())
-            time.sleep(0.2)
+            self.until(lambda: grpc.ChannelConnectivity.TRANSIENT_FAILURE in states or None)
             self.serve(grpc=self.server.grpc)
             self.refused(answer.result(PATIENCE_S), "log in")
         self.accepted(client.call("LoginUser", login()))

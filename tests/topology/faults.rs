@@ -13,6 +13,9 @@ use crate::smtp::Act;
 
 /// How long a process stands still: several leases.
 const FROZEN: Duration = Duration::from_secs(30);
+/// How long a service is down or stands still. A fault lasts for a time, whatever the system does
+/// meanwhile, so none of these three waits for anything.
+const DOWN: Duration = Duration::from_secs(5);
 /// How long the network is cut.
 const CUT: Duration = Duration::from_secs(12);
 /// Mails that are refused in a row.
@@ -119,7 +122,7 @@ impl Faults {
                 }
                 Fault::SlowRedis => {
                     dev_services(&["pause", "redis"]).await;
-                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    tokio::time::sleep(DOWN).await;
                     dev_services(&["resume", "redis"]).await;
                     done.services += 1;
                 }
@@ -138,7 +141,7 @@ impl Faults {
 /// Kills a service, leaves it dead for a moment, and starts it again.
 async fn fail(name: &str, done: &mut Done) {
     dev_services(&["kill", name]).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(DOWN).await;
     dev_services(&["up", name]).await;
     done.services += 1;
 }
