@@ -1,7 +1,8 @@
 # Apache Kafka in KRaft mode: kafka-1 to kafka-3 with their controller apart, so that any broker
 # can go without taking the quorum along; and kafka-one, broker and controller in one process.
 # Besides its own port, each broker of the cluster has a listener that is reached through Toxiproxy
-# (ports 19392 to 19394), which sends the clients there for everything that follows, too.
+# (ports 19392 to 19394), which sends the clients there for everything that follows, too; kafka-one
+# has one (port 19193) that speaks TLS and knows alice, by PLAIN and by SCRAM.
 # shellcheck shell=bash disable=SC2154
 
 kafka_pom=$here/services.d/kafka/pom.xml
@@ -12,7 +13,7 @@ kafka_brokers=(kafka-1 kafka-2 kafka-3)
 kafka_version() { echo "Apache Kafka $kafka_number"; }
 
 kafka_get() {
-    debian java openjdk-17-jre-headless || return 1
+    debian java openjdk-17-jre-headless && tls_get || return 1
     [ ! -d "$kafka_jars" ] || return 0
     debian mvn maven || return 1
     say "resolving the jars of Apache Kafka $kafka_number (about 55 MB, once)"
@@ -34,7 +35,12 @@ kafka_port() {
 
 kafka_env() {
     case $1 in
-        kafka-one) echo "export TRIPLINE_TEST_KAFKA_ONE=127.0.0.1:19192" ;;
+        kafka-one)
+            echo "export TRIPLINE_TEST_KAFKA_ONE=127.0.0.1:19192"
+            echo "export TRIPLINE_TEST_KAFKA_SASL=127.0.0.1:19193"
+            echo "export TRIPLINE_TEST_KAFKA_PASSWORD=$(cat "$state/kafka-one/password")"
+            tls_env
+            ;;
         kafka-1)
             echo "export TRIPLINE_TEST_KAFKA=127.0.0.1:19092,127.0.0.1:19093,127.0.0.1:19094"
             ! running toxiproxy ||
@@ -71,7 +77,7 @@ kafka_ready() {
 }
 
 kafka_config() {
-    local port roles id controller listeners advertised copies=3
+    local port roles id controller listeners advertised copies=3 secure=
     port=$(kafka_port "$1")
     case $1 in
         kafka-controller)
@@ -81,8 +87,9 @@ kafka_config() {
             ;;
         kafka-one)
             roles=broker,controller id=1 copies=1
-            listeners=DIRECT://127.0.0.1:$port,CONTROLLER://127.0.0.1:19191
-            advertised=DIRECT://127.0.0.1:$port
+            secure=,SECURE://127.0.0.1:19193
+            listeners=DIRECT://127.0.0.1:$port,CONTROLLER://127.0.0.1:19191$secure
+            advertised=DIRECT://127.0.0.1:$port$secure
             controller=1@127.0.0.1:19191
             ;;
         *)
@@ -98,7 +105,7 @@ node.id=$id
 controller.quorum.voters=$controller
 controller.listener.names=CONTROLLER
 listeners=$listeners
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,DIRECT:PLAINTEXT,PROXIED:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,DIRECT:PLAINTEXT,PROXIED:PLAINTEXT,SECURE:SASL_SSL
 log.dirs=$state/$1/data
 num.network.threads=2
 num.io.threads=4
@@ -123,6 +130,22 @@ share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=6
 group.initial.rebalance.delay.ms=0
 CONF
+    [ -z "$secure" ] || kafka_logins
+}
+
+# What the listener that speaks TLS and wants a login needs. SCRAM's passwords are in the data,
+# where `run` puts them.
+kafka_logins() {
+    local login=org.apache.kafka.common.security
+    cat <<CONF
+listener.name.secure.ssl.keystore.type=PEM
+listener.name.secure.ssl.keystore.location=$tls_server
+listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.secure.plain.sasl.jaas.config=$login.plain.PlainLoginModule required \\
+  user_alice="$(cat "$state/kafka-one/password")";
+listener.name.secure.scram-sha-256.sasl.jaas.config=$login.scram.ScramLoginModule required;
+listener.name.secure.scram-sha-512.sasl.jaas.config=$login.scram.ScramLoginModule required;
+CONF
 }
 
 kafka_start() {
@@ -130,7 +153,11 @@ kafka_start() {
     mkdir -p "$folder"
     case $1 in
         kafka-controller) heap=128m ;;
-        kafka-one) cluster=dHJpcGxpbmUta2Fma2Etb25l ;;
+        kafka-one)
+            cluster=dHJpcGxpbmUta2Fma2Etb25l
+            # As old as the data, which knows it.
+            [ -f "$folder/password" ] || { rm -rf "$folder/data" && openssl rand -hex 16 >"$folder/password"; }
+            ;;
     esac
     kafka_config "$1" >"$folder/server.properties"
     launch "$1" "$here/services.d/kafka/run" "$folder/server.properties" "$kafka_jars" "$cluster" "$heap"

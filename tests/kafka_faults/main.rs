@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod answers;
+#[path = "../support/authority.rs"]
+mod authority;
 mod cluster;
 mod real;
 mod security;
+#[path = "../support/services.rs"]
+mod services;
 
 use std::sync::Arc;
 use std::time::Duration;
