@@ -1,15 +1,20 @@
 # MySQL's protocol, by Debian's MariaDB: as durable as in production, strict as MySQL 8.4 is.
-# The user tripline (password tripline) may do anything in databases named tripline_...
+# The user tripline (password tripline) may do anything in databases named tripline_...; so may
+# tripline-tls, over TLS only.
 # shellcheck shell=bash disable=SC2154
 
-mysql_get() { debian mariadbd mariadb-server-core && debian mariadb mariadb-client-core; }
+mysql_get() { debian mariadbd mariadb-server-core && debian mariadb mariadb-client-core && tls_get; }
 mysql_port() { echo 13306; }
 mysql_version() { mariadbd --version | sed -E 's/.*Ver ([0-9.]+)-.*/MariaDB \1/'; }
 mysql_ready() {
     mariadb --no-defaults --protocol=tcp --host=127.0.0.1 --port="$(mysql_port)" \
         --user=tripline --password=tripline -e 'SELECT 1' >/dev/null 2>&1
 }
-mysql_env() { echo "export TRIPLINE_TEST_MYSQL=mysql://tripline:tripline@127.0.0.1:$(mysql_port)"; }
+mysql_env() {
+    echo "export TRIPLINE_TEST_MYSQL=mysql://tripline:tripline@127.0.0.1:$(mysql_port)"
+    echo "export TRIPLINE_TEST_MYSQL_TLS=mysql://tripline-tls:tripline@127.0.0.1:$(mysql_port)"
+    tls_env
+}
 
 # Whom it runs as: not root, unless only root can reach the folder.
 mysql_user() {
@@ -55,17 +60,20 @@ mysql_start() {
         mariadb-install-db --no-defaults --user="$user" --datadir="$folder/data" \
             --auth-root-authentication-method=normal --skip-test-db >"$folder/log" 2>&1 ||
             { tail -n 20 "$folder/log" >&2; return 1; }
-        cat >"$folder/grants.sql" <<'SQL'
-CREATE USER IF NOT EXISTS 'tripline'@'127.0.0.1' IDENTIFIED BY 'tripline';
-GRANT ALL ON `tripline\_%`.* TO 'tripline'@'127.0.0.1';
-SQL
-        chown -R "$user" "$folder"
         touch "$folder/made"
     fi
+    cat >"$folder/grants.sql" <<'SQL'
+CREATE USER IF NOT EXISTS 'tripline'@'127.0.0.1' IDENTIFIED BY 'tripline';
+GRANT ALL ON `tripline\_%`.* TO 'tripline'@'127.0.0.1';
+CREATE USER IF NOT EXISTS 'tripline-tls'@'127.0.0.1' IDENTIFIED BY 'tripline' REQUIRE SSL;
+GRANT ALL ON `tripline\_%`.* TO 'tripline-tls'@'127.0.0.1';
+SQL
+    install -m 600 "$tls_server" "$folder/tls.pem"
+    chown -R "$user" "$folder"
     # A socket's path may not be long: it is relative to the folder of the data.
     launch mysql mariadbd --no-defaults --user="$user" --datadir="$folder/data" --socket=socket \
         --pid-file=pid --init-file="$folder/grants.sql" --bind-address=127.0.0.1 --port="$(mysql_port)" \
-        --skip-name-resolve --max-connections=500 --character-set-server=utf8mb4 \
+        --ssl-cert="$folder/tls.pem" --ssl-key="$folder/tls.pem" --skip-name-resolve --max-connections=500 --character-set-server=utf8mb4 \
         --default-time-zone=+00:00 --skip-log-bin --innodb-flush-log-at-trx-commit=1 \
         --innodb-buffer-pool-size=256M --innodb-log-file-size=96M \
         --sql-mode=ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION

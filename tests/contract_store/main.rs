@@ -1,6 +1,8 @@
 //! The contract of the stages' store ports: every adapter runs every check, through one line.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+#[path = "../support/authority.rs"]
+mod authority;
 mod collect;
 mod commits;
 mod deliveries;
@@ -9,7 +11,10 @@ mod mysql;
 mod mysql_faults;
 #[path = "../support/mysql_server.rs"]
 mod mysql_server;
+mod mysql_tls;
 mod partitions;
+#[path = "../support/services.rs"]
+mod services;
 mod settlements;
 mod sqlite;
 mod topics;

@@ -30,6 +30,9 @@ impl From<Error> for Failure {
                 Some(mysql) => mysql_error(mysql),
                 None => Self::Final(StoreError::Permanent(database.to_string())),
             },
+            Error::Io(io) if is_of_certificate(io) => Self::Again(format!(
+                "the server's certificate is refused; check mysql.root_ca_file ({io})"
+            )),
             // A protocol error is what a server that is being stopped leaves behind.
             Error::Io(_) | Error::Protocol(_) | Error::WorkerCrashed => {
                 Self::Again(format!("the connection was lost ({error})"))
@@ -48,6 +51,11 @@ impl Failure {
             other => other,
         }
     }
+}
+
+fn is_of_certificate(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// How the text of a failure begins in which the server undid the transaction.
