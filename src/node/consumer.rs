@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -15,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::balance::plan;
 use super::supervise::{End, supervise};
 use crate::health::{Handle, Health};
-use crate::metrics::{Metrics, TopicPartition};
+use crate::metrics::{Metrics, Topic, TopicPartition};
 use crate::model::Partition;
 use crate::pipeline::Backoff;
 use crate::pipeline::broker::Broker;
@@ -116,6 +118,7 @@ impl Consumer {
     {
         let pause = Duration::from_millis(self.share.options.heartbeat_ms.max(1));
         let stop = self.share.stop.clone();
+        self.state(&self.metrics.partitions, self.share.partitions.into());
         let mut running = Running {
             consumer: Arc::new(self),
             start,
@@ -126,6 +129,7 @@ impl Consumer {
         };
         while !stop.is_cancelled() {
             stop.run_until_cancelled(running.beat()).await;
+            running.count();
             let clock = running.consumer.clock.clone();
             let mut next = clock.sleep(pause);
             loop {
@@ -136,6 +140,7 @@ impl Consumer {
                         // A panic is the supervisor's to catch.
                         if let Ok((partition, end)) = ended {
                             running.ended(partition, end).await;
+                            running.count();
                         }
                     }
                 }
@@ -150,6 +155,10 @@ impl Consumer {
 
     fn labels(&self, partition: Partition) -> TopicPartition {
         TopicPartition { topic: self.topic, partition: partition.0 }
+    }
+
+    fn state(&self, family: &Family<Topic, Gauge>, count: i64) {
+        family.get_or_create(&Topic { topic: self.topic.to_owned() }).set(count);
     }
 
     /// One partition's pipeline, supervised; the lag is measured meanwhile.
@@ -342,6 +351,18 @@ where
         self.tasks.spawn(consumer.pipeline(self.start.clone(), given));
     }
 
+    /// States how many partitions are this member's and worked on. One that it has lost is not, nor
+    /// one whose pipeline failed for good.
+    fn count(&self) {
+        let is_at_work = |pipeline: &&Pipeline| match pipeline.stand {
+            Stand::Runs | Stand::Stopping => true,
+            Stand::Lost | Stand::Failed => false,
+        };
+        let count = self.pipelines.values().filter(is_at_work).count();
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.consumer.state(&self.consumer.metrics.partitions_owned, count);
+    }
+
     /// A pipeline has ended.
     async fn ended(&mut self, partition: Partition, end: End) {
         let Some(pipeline) = self.pipelines.get_mut(&partition) else { return };
@@ -373,6 +394,8 @@ where
     /// waited for by others for longer than the lease.
     async fn leave(mut self) {
         while self.tasks.join_next().await.is_some() {}
+        self.pipelines.clear();
+        self.count();
         let consumer = &self.consumer;
         let Share { membership, member, .. } = &consumer.share;
         let leave = membership.leave(consumer.topic, member);

@@ -121,8 +121,18 @@ impl Drop for At {
 struct Member {
     line: Arc<Line>,
     health: Health,
+    metrics: Metrics,
     stop: CancellationToken,
     task: JoinHandle<()>,
+}
+
+impl Member {
+    /// Partitions in all, and those that it works on, as its metrics have it.
+    fn stated(&self) -> [i64; 2] {
+        let label = Topic { topic: TOPIC.to_owned() };
+        [&self.metrics.partitions, &self.metrics.partitions_owned]
+            .map(|family| family.get_or_create(&label).get())
+    }
 }
 
 struct World {
@@ -160,7 +170,8 @@ impl World {
         let backoff = Backoff::new(self.clock.clone(), Arc::new(SeededRandom::new(1)));
         let (broker, clock) = (self.broker.clone(), self.clock.clone());
         let metrics = Metrics::new("test");
-        let consumer = Consumer::new("evaluator", TOPIC, share, broker, clock, backoff, metrics);
+        let seen = metrics.clone();
+        let consumer = Consumer::new("evaluator", TOPIC, share, broker, clock, backoff, seen);
         let (work, name) = (self.work.clone(), name.to_owned());
         let task = tokio::spawn(consumer.run(move |given: Given| {
             let (work, name) = (work.clone(), name.clone());
@@ -177,7 +188,7 @@ impl World {
                 Ok(())
             }
         }));
-        Member { line, health, stop, task }
+        Member { line, health, metrics, stop, task }
     }
 
     /// Lets time pass, in steps; nobody may work beside another on a partition meanwhile.
@@ -198,12 +209,14 @@ impl World {
 #[tokio::test(start_paused = true)]
 async fn members_come_and_go_and_only_what_must_move_moves() {
     let world = World::new(6).await;
-    let a = world.join("a");
+    let mut a = world.join("a");
     world.pass(2).await;
     assert_eq!(world.shares(&["a"]), [6]);
+    assert_eq!(a.stated(), [6, 6]);
     let b = world.join("b");
     world.pass(5).await;
     assert_eq!(world.shares(&["a", "b"]), [3, 3]);
+    assert_eq!([a.stated(), b.stated()], [[6, 3]; 2]);
     let c = world.join("c");
     world.pass(5).await;
     assert_eq!(world.shares(&["a", "b", "c"]), [2, 2, 2]);
@@ -211,9 +224,10 @@ async fn members_come_and_go_and_only_what_must_move_moves() {
     // One leaves: its partitions go on at once, and nothing else moves.
     let (of_b, of_c) = (world.work.of("b"), world.work.of("c"));
     a.stop.cancel();
-    a.task.await.unwrap();
+    (&mut a.task).await.unwrap();
     world.pass(2).await;
     assert_eq!(world.shares(&["a", "b", "c"]), [0, 3, 3]);
+    assert_eq!([a.stated(), b.stated(), c.stated()], [[6, 0], [6, 3], [6, 3]]);
     assert!(world.work.of("b").is_superset(&of_b) && world.work.of("c").is_superset(&of_c));
     // One dies without a word.
     b.task.abort();
@@ -253,6 +267,7 @@ async fn a_member_that_is_cut_off_stops_and_comes_back() {
     // It may still work while the other begins; the epoch is what keeps it from committing.
     tokio::time::sleep(Duration::from_secs(12)).await;
     assert_eq!(world.shares(&["a", "b"]), [0, 4]);
+    assert_eq!([a.stated(), b.stated()], [[4, 0], [4, 4]]);
     assert!(!a.health.is_ready());
     assert!(a.line.beats.load(Ordering::Relaxed) < 20, "it does not spin");
     a.line.cut.store(false, Ordering::Relaxed);
@@ -280,4 +295,5 @@ async fn a_pipeline_that_is_overtaken_starts_again_with_a_heartbeat_and_a_failed
     assert_eq!(world.work.starts.load(Ordering::Relaxed), 5);
     let reason = &b.health.not_ready()["evaluator of partition 0"];
     assert_eq!(reason, "the position does not fit the log");
+    assert_eq!(b.stated(), [1, 0]);
 }
