@@ -10,7 +10,7 @@ use sqlx::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tripline::adapters::broker::kafka::{KafkaBroker, KafkaOptions};
 use tripline::adapters::clock::{SeededRandom, SystemClock};
-use tripline::adapters::store::mysql::Growth;
+use tripline::adapters::store::mysql::{Growth, MysqlOptions};
 use tripline::metrics::Metrics;
 use tripline::model::{Offset, Partition, Timestamp};
 use tripline::node::{GrowError, GrowOptions, Growing, Grown};
@@ -207,7 +207,8 @@ impl World {
 
     /// Grows to 5 partitions, with no connection of ours open but `others`.
     async fn grow(&self, go: bool) -> Result<Grown, GrowError> {
-        let mut store = Growth::connect(&self.url).await.unwrap();
+        let mysql = MysqlOptions { url: self.url.clone(), ..MysqlOptions::default() };
+        let mut store = Growth::connect(&mysql).await.unwrap();
         let growing = Growing {
             broker: &self.log,
             cluster: &self.log,

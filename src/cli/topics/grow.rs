@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::super::failure::{Failure, note};
-use super::open::{Place, failed};
+use super::open::{Log, Place, failed};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::store::mysql::Growth;
 use crate::node::{GrowError, GrowOptions, Growing, Grown};
@@ -40,7 +40,7 @@ pub(super) struct Grow {
     #[arg(long, value_name = "N", default_value_t = 300)]
     timeout_s: u64,
 
-    /// The database.
+    /// The database. [default: mysql.url]
     #[arg(long, value_name = "URL")]
     mysql: Option<String>,
 
@@ -51,14 +51,16 @@ pub(super) struct Grow {
 impl Grow {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let Self { partitions, yes, timeout_s, mysql, place } = self;
-        let url = mysql.unwrap_or_default();
-        let log = place.open().await?;
-        let Some(cluster) = log.broker().cluster().filter(|_| !url.is_empty()) else {
+        let settings = place.settings(mysql)?;
+        let database = settings.mysql.clone();
+        let log = Log::open(settings).await?;
+        let cluster = log.broker().cluster().filter(|_| !database.url.is_empty());
+        let Some(cluster) = cluster else {
             let message = "expected Kafka and MySQL, found an embedded log or no mysql.url";
             return Err(Failure::bad_input(message)
                 .or_next("the partitions of an embedded log are fixed once its folder exists"));
         };
-        let store = Growth::connect(&url).await;
+        let store = Growth::connect(&database).await;
         let mut store = store.map_err(|error| Failure::failed(error.to_string()))?;
         let growing = Growing {
             broker: log.broker(),

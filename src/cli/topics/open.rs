@@ -47,12 +47,25 @@ pub(super) enum Log {
 
 impl Place {
     pub(super) async fn open(self) -> Result<Log, Failure> {
-        let flags =
-            [("--kafka", "kafka.bootstrap", self.kafka), ("--data-dir", "data.dir", self.data_dir)];
+        Log::open(self.settings(None)?).await
+    }
+
+    /// The settings, with `mysql` in place of their database.
+    pub(super) fn settings(self, mysql: Option<String>) -> Result<Settings, Failure> {
+        let flags = [
+            ("--kafka", "kafka.bootstrap", self.kafka),
+            ("--data-dir", "data.dir", self.data_dir),
+            ("--mysql", "mysql.url", mysql),
+        ];
         let flags = flags.into_iter().filter_map(|(name, key, value)| {
             Some(Flag { name: name.to_owned(), key: key.to_owned(), value: value? })
         });
-        let settings = self.settings.load(flags.collect())?.settings;
+        Ok(self.settings.load(flags.collect())?.settings)
+    }
+}
+
+impl Log {
+    pub(super) async fn open(settings: Settings) -> Result<Self, Failure> {
         if settings.kafka.bootstrap.is_empty() {
             embedded(settings).await
         } else {

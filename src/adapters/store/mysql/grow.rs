@@ -3,9 +3,11 @@
 //! Each step can be repeated, and the number itself is changed last: until then every process
 //! that starts finds more partitions in the broker than in the store, and refuses to go on.
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
+use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, QueryBuilder, Row as _};
 
+use super::MysqlOptions;
+use super::open::connect_options;
 use crate::adapters::store::{ALERTS_TOPIC, TICKS_TOPIC};
 use crate::model::{Offset, Partition};
 use crate::pipeline::broker::partition_of;
@@ -19,16 +21,8 @@ pub struct Growth(MySqlConnection);
 
 impl Growth {
     /// Connects to a database that has the schema. `Permanent` if the URL is none.
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        // Neither the URL nor what the parser says of it is shown: it holds a password.
-        let wrong = || {
-            let form = "mysql://USER:PASSWORD@HOST:PORT/DATABASE";
-            StoreError::Permanent(format!("mysql.url: expected {form}, found something else"))
-        };
-        let options = Some(url).filter(|url| url.starts_with("mysql://"));
-        let options: MySqlConnectOptions =
-            options.and_then(|url| url.parse().ok()).ok_or_else(wrong)?;
-        let options = options.disable_statement_logging();
+    pub async fn connect(mysql: &MysqlOptions) -> Result<Self, StoreError> {
+        let options = connect_options(mysql)?.disable_statement_logging();
         Ok(Self(MySqlConnection::connect_with(&options).await.map_err(failed)?))
     }
 

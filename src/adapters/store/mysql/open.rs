@@ -80,7 +80,7 @@ impl MysqlStore {
     }
 }
 
-fn connect_options(mysql: &MysqlOptions) -> Result<MySqlConnectOptions, StoreError> {
+pub(super) fn connect_options(mysql: &MysqlOptions) -> Result<MySqlConnectOptions, StoreError> {
     let expected = |found: &str| {
         let form = "mysql://USER:PASSWORD@HOST:PORT/DATABASE";
         StoreError::Permanent(format!("mysql.url: expected {form}, found {found}"))
