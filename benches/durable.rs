@@ -83,7 +83,7 @@ impl Pipe {
     async fn carry(&mut self, batches: Vec<Vec<Tick>>) -> (Duration, Duration) {
         self.accepted += batches.iter().map(|batch| batch.len() as u64).sum::<u64>();
         let start = Instant::now();
-        let calls = batches.into_iter().map(|batch| self.door.accept(batch));
+        let calls = batches.into_iter().map(|batch| self.door.accept(batch, None));
         let mut calls = stream::iter(calls).buffered(CALLERS);
         while let Some(refusals) = calls.next().await {
             assert!(refusals.unwrap().iter().all(Option::is_none));

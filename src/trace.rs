@@ -62,7 +62,12 @@ impl TraceParent {
 
     /// The header to put into a record.
     pub fn header(&self) -> (String, Bytes) {
-        (HEADER.to_owned(), format!("00-{}-{}-01", self.trace, self.span).into())
+        (HEADER.to_owned(), self.to_text().into())
+    }
+
+    /// What [`parse`](Self::parse) reads.
+    pub fn to_text(&self) -> String {
+        format!("00-{}-{}-01", self.trace, self.span)
     }
 
     /// The id that all spans of the way share, for the log.

@@ -16,6 +16,7 @@ use crate::pipeline::Backoff;
 use crate::pipeline::broker::BrokerError;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::collect::{CollectStore, Door, SymbolNotes, TickStream, collect};
+use crate::trace::TraceParent;
 
 /// Notes on symbols that are written together, and the pause before the next.
 const NOTES_MAX: usize = 1_000;
@@ -75,9 +76,13 @@ struct NotingDoor {
 
 #[async_trait]
 impl Door for NotingDoor {
-    async fn accept(&self, ticks: Vec<Tick>) -> Result<Vec<Option<String>>, BrokerError> {
+    async fn accept(
+        &self,
+        ticks: Vec<Tick>,
+        before: Option<TraceParent>,
+    ) -> Result<Vec<Option<String>>, BrokerError> {
         self.ages.note(&ticks);
-        self.door.accept(ticks).await
+        self.door.accept(ticks, before).await
     }
 }
 

@@ -283,8 +283,10 @@ impl Fixture {
     ) -> Vec<Delivery> {
         let owned = NotifyStore::own(&*self.store, Partition(0), Offset(0)).await.unwrap();
         let span = Span { from: owned.position, to: owned.position.next() };
-        let incoming: Vec<Incoming> =
-            alerts.iter().map(|alert| Incoming { alert: *alert, accepted: at(0) }).collect();
+        let incoming: Vec<Incoming> = alerts
+            .iter()
+            .map(|alert| Incoming { alert: *alert, accepted: at(0), trace: None })
+            .collect();
         let claimant = self.claimant();
         self.store.accept(owned.fence, span, &incoming, dead, &claimant, claim).await.unwrap()
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tripline::model::Offset;
 use tripline::pipeline::notify::{Claimant, Claimed, Delivery};
 use tripline::pipeline::store::{DeadRecord, Fence, StoreError};
+use tripline::trace::TraceParent;
 
 use crate::fixture::{Fixture, ZERO, alert, at, incoming, span};
 
@@ -47,6 +48,18 @@ pub(crate) async fn an_alert_gets_one_delivery(f: &Fixture) {
     assert_eq!(f.hands.deliveries().await.len(), 2);
     assert_eq!(f.hands.texts("SELECT reason FROM dead_records").await, ["expected an alert"]);
     assert_eq!(f.notify.own(ZERO, Offset(0)).await.unwrap().position, Offset(5));
+}
+
+pub(crate) async fn the_trace_is_kept_with_the_delivery(f: &Fixture) {
+    let (_, mut alerts) = f.alerts(3).await;
+    let header = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let trace = TraceParent::parse(header);
+    (alerts[0].trace, alerts[2].trace) = (trace, trace);
+    let ann = claimant("a");
+    let got = f.notify.accept(own(f).await, span(0, 3), &alerts, &[], &ann, 2).await.unwrap();
+    assert_eq!(got.iter().map(|delivery| delivery.trace).collect::<Vec<_>>(), [trace, None]);
+    let other = f.notify.claim(&claimant("b"), 9).await.unwrap().deliveries;
+    assert_eq!(other.iter().map(|delivery| delivery.trace).collect::<Vec<_>>(), [trace]);
 }
 
 pub(crate) async fn a_repeated_acceptance_claims_nothing(f: &Fixture) {

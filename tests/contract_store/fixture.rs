@@ -280,5 +280,5 @@ impl Fixture {
 }
 
 pub(crate) fn incoming(alert: Alert) -> Incoming {
-    Incoming { alert, accepted: at(999) }
+    Incoming { alert, accepted: at(999), trace: None }
 }

@@ -56,6 +56,7 @@ macro_rules! store_contract {
                     a_change_wakes_the_evaluator_of_its_partition;
                 deliveries:
                     an_alert_gets_one_delivery,
+                    the_trace_is_kept_with_the_delivery,
                     a_repeated_acceptance_claims_nothing,
                     a_stale_notifier_accepts_nothing,
                     only_so_many_are_claimed_at_once,

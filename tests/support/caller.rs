@@ -1,4 +1,6 @@
 //! A caller that repeats what got no answer, under the same request id, until it has one.
+// Each test that shares this file uses a part of it.
+#![allow(dead_code)]
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -14,6 +14,7 @@ use crate::model::{
 use crate::pipeline::evaluate::{ChangeId, ChangeKind, NumberedAlert, PendingChange, SymbolState};
 use crate::pipeline::notify::{Delivery, DeliveryId};
 use crate::pipeline::store::StoreError;
+use crate::trace::TraceParent;
 
 /// A row of either database: whole numbers, text and bytes, or NULL.
 pub(super) trait Cells {
@@ -285,7 +286,7 @@ pub(super) fn numbered_alert(row: &impl Cells) -> Result<NumberedAlert, StoreErr
     })
 }
 
-/// The alert, and the columns alert_id, email, attempts, accepted_ms.
+/// The alert, and the columns alert_id, email, attempts, accepted_ms, traceparent.
 pub(super) fn delivery(row: &impl Cells) -> Result<Delivery, StoreError> {
     Ok(Delivery {
         alert: alert(row, 0)?,
@@ -293,5 +294,7 @@ pub(super) fn delivery(row: &impl Cells) -> Result<Delivery, StoreError> {
         email: parsed(row, ALERT_COLUMNS + 1)?,
         attempts: small(row, ALERT_COLUMNS + 2)?,
         accepted: time(row, ALERT_COLUMNS + 3)?,
+        // What is none is no reason not to tell the alert.
+        trace: row.text(ALERT_COLUMNS + 4)?.and_then(|text| TraceParent::parse(text.as_bytes())),
     })
 }

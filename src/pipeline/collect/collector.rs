@@ -96,7 +96,7 @@ impl Notify<Vec<Tick>> for Enter {
         if ticks.is_empty() {
             return Ok(());
         }
-        let refusals = self.door.accept(ticks.clone()).await?;
+        let refusals = self.door.accept(ticks.clone(), None).await?;
         for (tick, refusal) in ticks.drain(..).zip(refusals) {
             match (refusal, &mut self.accepted) {
                 (Some(reason), _) => {

@@ -14,7 +14,7 @@ use crate::model::{Partition, Tick};
 use crate::pipeline::broker::{Broker, BrokerError, Record, partition_of};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::record::{TICKS_TOPIC, encode_tick};
-use crate::trace::{Span, SpanKind};
+use crate::trace::{Span, SpanKind, TraceParent};
 
 /// What the door lets in.
 #[derive(Clone, Debug, Deserialize)]
@@ -83,14 +83,22 @@ impl LogDoor {
 
 #[async_trait]
 impl Door for LogDoor {
-    async fn accept(&self, ticks: Vec<Tick>) -> Result<Vec<Option<String>>, BrokerError> {
+    async fn accept(
+        &self,
+        ticks: Vec<Tick>,
+        before: Option<TraceParent>,
+    ) -> Result<Vec<Option<String>>, BrokerError> {
         let now = self.clock.now();
         let latest = now.plus(Duration::from_secs(self.options.ahead_s_max));
         let taken = self.metrics.records_in.get_or_create(&Stage { stage: "collect" }).clone();
         taken.inc_by(ticks.len() as u64);
-        let mut span = Span::first("collect", SpanKind::Producer);
+        let mut span = match before {
+            Some(_) => Span::after(before, "collect", SpanKind::Producer),
+            None => Span::first("collect", SpanKind::Producer),
+        };
         span.set("tripline.ticks", i64::try_from(ticks.len()).unwrap_or(i64::MAX));
-        let header = span.parent().map(|parent| parent.header());
+        // A process that records no spans still passes the trace on.
+        let header = span.parent().or(before).map(|parent| parent.header());
         let mut batches = vec![Vec::new(); self.partitions.max(1) as usize];
         let refusals = ticks.iter().map(|tick| {
             if tick.time > latest {

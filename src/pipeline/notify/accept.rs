@@ -85,8 +85,6 @@ struct Accepted {
     incoming: Vec<Incoming>,
     dead: Vec<DeadRecord>,
     claimed: Vec<Delivery>,
-    /// The alerts that are traced; mostly none.
-    traced: Vec<(AlertId, TraceParent)>,
 }
 
 struct Decode {
@@ -103,9 +101,8 @@ impl Evaluate<Placed> for Decode {
             self.position = offset.next();
             match decode_alert(&record) {
                 Ok((alert, accepted)) => {
-                    out.incoming.push(Incoming { alert, accepted });
-                    let traced = TraceParent::of(&record).map(|parent| (alert.id, parent));
-                    out.traced.extend(traced);
+                    let trace = TraceParent::of(&record);
+                    out.incoming.push(Incoming { alert, accepted, trace });
                 }
                 Err(error) => out.dead.push(DeadRecord {
                     topic: ALERTS_TOPIC.to_owned(),
@@ -142,14 +139,12 @@ impl Journal<Accepted> for Accept {
         let NotifierPorts { broker, store, sender, claimant, clock, metrics, group, .. } =
             &self.ports;
         let started = clock.now();
-        let mut spans = begin(&out.traced);
+        let mut spans = begin(&mut out.incoming);
         failpoint::hit("notify/before-accept");
         let claimed = store
             .accept(self.fence, span, &out.incoming, &out.dead, claimant, sender.free())
             .await
-            .inspect_err(|error| spans.iter_mut().for_each(|(_, span)| span.failed(error)))?;
-        // Before the deliveries are offered.
-        sender.trace(spans.iter().filter_map(|(alert, span)| Some((*alert, span.parent()?))));
+            .inspect_err(|error| spans.iter_mut().for_each(|span| span.failed(error)))?;
         failpoint::hit("notify/after-accept");
         self.committed.store(span.to.0, Ordering::Relaxed);
         let stage = Stage { stage: "notify" };
@@ -168,14 +163,16 @@ impl Journal<Accepted> for Accept {
     }
 }
 
-/// A span for each traced alert that is accepted.
-fn begin(traced: &[(AlertId, TraceParent)]) -> Vec<(AlertId, trace::Span)> {
-    let span = |(alert, parent): &(AlertId, TraceParent)| {
-        let mut span = trace::Span::after(Some(*parent), "accept", SpanKind::Consumer);
-        span.set_id("tripline.alert", alert);
-        (*alert, span)
+/// A span for each traced alert that is accepted, which what comes after it is to follow.
+fn begin(incoming: &mut [Incoming]) -> Vec<trace::Span> {
+    let span = |Incoming { alert, trace, .. }: &mut Incoming| {
+        let mut span = trace::Span::after(Some((*trace)?), "accept", SpanKind::Consumer);
+        span.set_id("tripline.alert", alert.id);
+        // A process that records no spans still passes the trace on.
+        *trace = span.parent().or(*trace);
+        Some(span)
     };
-    traced.iter().map(span).collect()
+    incoming.iter_mut().filter_map(span).collect()
 }
 
 struct Hand(SenderHandle);

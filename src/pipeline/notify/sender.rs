@@ -23,7 +23,7 @@ use crate::model::Timestamp;
 use crate::pipeline::breaker::{Breaker, BreakerState};
 use crate::pipeline::clock::{Clock, Random};
 use crate::pipeline::store::StoreError;
-use crate::trace::{Span, SpanKind, TraceParent};
+use crate::trace::{Span, SpanKind};
 
 use super::compose::compose;
 use super::retry::{Backoff, SenderOptions, SenderOptionsError};
@@ -36,7 +36,6 @@ mod ends;
 mod handle;
 #[cfg(test)]
 mod tests;
-mod traces;
 
 pub use handle::SenderHandle;
 use handle::Shared;
@@ -209,8 +208,7 @@ impl Sender {
                 let probe = self.breaker.state() == BreakerState::HalfOpen;
                 self.probing |= probe;
                 self.held.insert(delivery.id, Held::Sending);
-                let trace = self.shared.traces.of(&delivery.alert.id);
-                self.attempts.push(attempt(&self.ports, timeout, delivery, probe, trace));
+                self.attempts.push(attempt(&self.ports, timeout, delivery, probe));
             } else {
                 let at = self.options.unjudged_at(&self.breaker, now, &*self.ports.random);
                 self.give_back(delivery.id, at, "the breaker is open after earlier failures");
@@ -321,13 +319,12 @@ fn attempt(
     timeout: Duration,
     delivery: Delivery,
     probe: bool,
-    trace: Option<TraceParent>,
 ) -> BoxFuture<'static, Ended> {
     let (mailer, clock) = (Arc::clone(&ports.mailer), Arc::clone(&ports.clock));
-    let composing = Span::after(trace, "compose", SpanKind::Internal);
+    let composing = Span::after(delivery.trace, "compose", SpanKind::Internal);
     let mail = compose(&delivery.alert, &delivery.email);
     drop(composing);
-    let mut span = Span::after(trace, "send", SpanKind::Client);
+    let mut span = Span::after(delivery.trace, "send", SpanKind::Client);
     span.set_id("tripline.alert", delivery.alert.id);
     span.set("tripline.attempt", i64::from(delivery.attempts) + 1);
     let task = AbortOnDropHandle::new(tokio::spawn(async move {

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use crate::model::{Alert, Email, Offset, Partition, Timestamp};
 use crate::pipeline::store::{DeadRecord, Fence, Span, StoreError, TopicStore};
+use crate::trace::TraceParent;
 
 /// The identity of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +17,8 @@ pub struct Incoming {
     pub alert: Alert,
     /// When the tick that made it was accepted into the log.
     pub accepted: Timestamp,
+    /// The span that accepts it, where it is traced.
+    pub trace: Option<TraceParent>,
 }
 
 /// A delivery that was claimed: this owner sends it, until the lease ends.
@@ -31,6 +34,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// When the tick that made it was accepted into the log.
     pub accepted: Timestamp,
+    /// The span that accepted it, where it is traced: kept with it, for whoever sends it.
+    pub trace: Option<TraceParent>,
 }
 
 /// Who claims, and for how long.

@@ -12,6 +12,7 @@ use crate::proto::v1::{PushTicksRequest, PushTicksResponse, RefusedTick};
 use crate::server::fault::Fault;
 use crate::server::sessions::TokenDigest;
 use crate::server::store::Role;
+use crate::trace::{self, TraceParent};
 
 const BATCH_MAX: usize = 10_000;
 const FEEDERS: &[Role] = &[Role::Feeder, Role::Operator];
@@ -25,9 +26,12 @@ impl Feed for Api {
         request: Request<Streaming<PushTicksRequest>>,
     ) -> Result<Response<Self::PushTicksStream>, Status> {
         self.observed("PushTicks", async {
+            let before = request.metadata().get(trace::HEADER);
+            let before = before.and_then(|header| TraceParent::parse(header.as_bytes()));
             let (caller, batches) = self.open(request).await?;
             require(&caller.session, FEEDERS)?;
-            Ok(self.while_valid(caller.token, self.clone().accept_all(caller.token, batches)))
+            let answers = self.clone().accept_all(caller.token, batches, before);
+            Ok(self.while_valid(caller.token, answers))
         })
         .await
     }
@@ -35,15 +39,16 @@ impl Feed for Api {
 
 impl Api {
     /// Answers batch by batch. The next one is taken when this one is durable, which is the
-    /// caller's back-pressure.
+    /// caller's back-pressure. Every batch follows the span that the caller names, if it does.
     fn accept_all(
         self,
         token: TokenDigest,
         batches: Streaming<PushTicksRequest>,
+        before: Option<TraceParent>,
     ) -> impl Stream<Item = Result<PushTicksResponse, Fault>> {
         futures::stream::unfold((self, batches), move |(api, mut batches)| async move {
             let answer = match batches.message().await {
-                Ok(Some(batch)) => api.accept_of(token, batch).await,
+                Ok(Some(batch)) => api.accept_of(token, batch, before).await,
                 Ok(None) => return None,
                 // The caller is gone, or sends what is no message.
                 Err(status) => Err(Fault::invalid(status.message())),
@@ -57,13 +62,18 @@ impl Api {
         &self,
         token: TokenDigest,
         batch: PushTicksRequest,
+        before: Option<TraceParent>,
     ) -> Result<PushTicksResponse, Fault> {
         let session = self.services.sessions.find(token).await?.ok_or_else(log_in)?;
         require(&session, FEEDERS)?;
-        self.accept(batch).await
+        self.accept(batch, before).await
     }
 
-    async fn accept(&self, batch: PushTicksRequest) -> Result<PushTicksResponse, Fault> {
+    async fn accept(
+        &self,
+        batch: PushTicksRequest,
+        before: Option<TraceParent>,
+    ) -> Result<PushTicksResponse, Fault> {
         let found = batch.ticks.len();
         if found > BATCH_MAX {
             return Err(Fault::invalid(format!(
@@ -84,8 +94,10 @@ impl Api {
                 }
             }
         }
-        let judged =
-            if ticks.is_empty() { Vec::new() } else { self.services.door.accept(ticks).await? };
+        let judged = match ticks.is_empty() {
+            true => Vec::new(),
+            false => self.services.door.accept(ticks, before).await?,
+        };
         for (index, reason) in places.iter().zip(judged) {
             refused.extend(reason.map(|reason| RefusedTick { index: *index, reason }));
         }

@@ -106,13 +106,13 @@ pub(super) async fn insert(
 ) -> Result<Vec<i64>, Failure> {
     const INSERT: Bulk = Bulk {
         head: "INSERT INTO deliveries (alert_id, user_id, watch_id, state, due_ms, attempts, \
-               owner, lease_until_ms, reason, changed_ms) VALUES",
+               owner, lease_until_ms, reason, traceparent, changed_ms) VALUES",
         row: concat!(
             "(?, ?, ?, ?, ",
             now_ms!(),
             ", 0, ?, ",
             now_ms!(),
-            " + ?, ?, ",
+            " + ?, ?, ?, ",
             now_ms!(),
             ")"
         ),
@@ -122,17 +122,18 @@ pub(super) async fn insert(
     let known = known(tx, incoming).await?;
     let mut seen = HashSet::new();
     let mut new = Vec::new();
-    for (index, Incoming { alert, .. }) in incoming.iter().enumerate() {
+    for (index, Incoming { alert, trace, .. }) in incoming.iter().enumerate() {
         if let Some(known) = known.get(&alert.id)
             && !known.delivered
             && seen.insert(known.id)
         {
-            new.push((known, index < claim_max && known.gone.is_none()));
+            let claimed = index < claim_max && known.gone.is_none();
+            new.push((known, claimed, trace.map(|trace| trace.to_text())));
         }
     }
     for piece in padded(&new) {
         let mut insert = INSERT.of(piece.len());
-        for (known, claimed) in piece {
+        for (known, claimed, trace) in piece {
             let state = match (known.gone, claimed) {
                 (Some(_), _) => "cancelled",
                 (None, true) => "claimed",
@@ -145,11 +146,12 @@ pub(super) async fn insert(
                 .bind(state)
                 .bind(claimed.then(|| claimant.owner.clone()))
                 .bind(claimed.then(|| signed(claimant.lease_ms)))
-                .bind(known.gone);
+                .bind(known.gone)
+                .bind(trace.clone());
         }
         insert.execute(&mut *tx).await?;
     }
-    Ok(new.into_iter().map(|(known, _)| known.id).collect())
+    Ok(new.into_iter().map(|(known, ..)| known.id).collect())
 }
 
 /// Those of some deliveries that `claimant` has claimed, the longest due first.
@@ -162,7 +164,7 @@ pub(super) async fn claimed_by(
         head: concat!(
             "SELECT ",
             alert_columns!(),
-            ", d.alert_id, u.email, d.attempts, a.accepted_ms, d.due_ms \
+            ", d.alert_id, u.email, d.attempts, a.accepted_ms, d.traceparent, d.due_ms \
              FROM deliveries d JOIN alerts a ON a.id = d.alert_id \
              JOIN users u ON u.id = d.user_id \
              WHERE d.state = 'claimed' AND d.owner = ? AND d.alert_id IN ("
@@ -171,7 +173,7 @@ pub(super) async fn claimed_by(
         between: ",",
         tail: ")",
     };
-    const DUE_MS: usize = crate::adapters::store::rows::ALERT_COLUMNS + 4;
+    const DUE_MS: usize = crate::adapters::store::rows::ALERT_COLUMNS + 5;
     let mut claimed = Vec::with_capacity(ids.len());
     for piece in padded(ids) {
         let query = CLAIMED.of(piece.len()).bind(claimant.owner.clone());

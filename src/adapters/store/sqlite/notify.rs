@@ -179,19 +179,20 @@ async fn insert(
     }
     let identities: Vec<_> = incoming
         .iter()
-        .map(|Incoming { alert: crate::model::Alert { id, .. }, .. }| {
-            json!([id.watch.0, id.version.0, id.time.millis(), id.condition.as_str()])
+        .map(|Incoming { alert: crate::model::Alert { id, .. }, trace, .. }| {
+            let trace = trace.map(|trace| trace.to_text());
+            json!([id.watch.0, id.version.0, id.time.millis(), id.condition.as_str(), trace])
         })
         .collect();
     let rows = sqlx::query(
         "INSERT INTO deliveries (alert_id, user_id, watch_id, state, due_ms, attempts, owner, \
-           lease_until_ms, reason, changed_ms) \
+           lease_until_ms, reason, changed_ms, traceparent) \
          SELECT id, user_id, watch_id, iif(gone IS NULL, ?2, 'cancelled'), ?3, 0, \
-           iif(gone IS NULL, ?4, NULL), iif(gone IS NULL, ?5, NULL), gone, ?3 \
+           iif(gone IS NULL, ?4, NULL), iif(gone IS NULL, ?5, NULL), gone, ?3, trace \
          FROM (SELECT a.id, a.user_id, a.watch_id, CASE \
              WHEN NOT EXISTS (SELECT 1 FROM users u WHERE u.id = a.user_id) THEN 'user' \
              WHEN NOT EXISTS (SELECT 1 FROM watches w WHERE w.id = a.watch_id) THEN 'watch' \
-           END AS gone \
+           END AS gone, i.value ->> 4 AS trace \
            FROM json_each(?1) i CROSS JOIN alerts a \
              ON a.watch_id = i.value ->> 0 AND a.version = i.value ->> 1 \
              AND a.time_ms = i.value ->> 2 AND a.condition = i.value ->> 3) \
@@ -219,7 +220,7 @@ async fn claimed_by(
     let rows = sqlx::query(concat!(
         "SELECT ",
         alert_columns!(),
-        ", d.alert_id, u.email, d.attempts, a.accepted_ms \
+        ", d.alert_id, u.email, d.attempts, a.accepted_ms, d.traceparent \
          FROM json_each(?) i CROSS JOIN deliveries d ON d.alert_id = i.value \
          JOIN alerts a ON a.id = d.alert_id JOIN users u ON u.id = d.user_id \
          WHERE d.state = 'claimed' AND d.owner = ? ORDER BY d.due_ms, d.alert_id",

@@ -50,7 +50,7 @@ impl Sender {
         };
         self.ports.metrics.deliveries.get_or_create(&metrics::Outcome { outcome: label }).inc();
         let alert = delivery.alert.id;
-        let trace_id = self.shared.traces.of(&alert).map(|trace| display(trace.trace_id()));
+        let trace_id = delivery.trace.map(|trace| display(trace.trace_id()));
         if let Outcome::Retry { error, .. }
         | Outcome::Unjudged { error, .. }
         | Outcome::Dead { error } = &outcome
@@ -58,9 +58,6 @@ impl Sender {
             tracing::warn!(alert = %alert, trace_id, outcome = label, error, "mail not sent");
         } else {
             tracing::debug!(alert = %alert, trace_id, "mail sent");
-        }
-        if matches!(outcome, Outcome::Delivered | Outcome::Dead { .. }) {
-            self.shared.traces.forget(&alert);
         }
         self.held.insert(delivery.id, Held::Ended);
         self.unsettled.push(Settlement { id: delivery.id, outcome });

@@ -6,16 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use super::Delivery;
-use super::traces::Traces;
-use crate::model::AlertId;
-use crate::trace::TraceParent;
 
 /// What the loop and its handles share.
 #[derive(Default)]
 pub(super) struct Shared {
     inbox: Mutex<Inbox>,
     pub(super) changed: Notify,
-    pub(super) traces: Traces,
     pub(super) free: AtomicU32,
 }
 
@@ -50,12 +46,6 @@ impl SenderHandle {
     /// whatever offers first, or what it claimed waits until the lease ends.
     pub fn offer(&self, deliveries: Vec<Delivery>) {
         self.0.change(|inbox| inbox.offered.extend(deliveries));
-    }
-
-    /// Notes the traces of alerts that are about to be offered, or that wait in the store: as
-    /// long as this process lives, whenever one is sent, its trace goes on.
-    pub fn trace(&self, alerts: impl IntoIterator<Item = (AlertId, TraceParent)>) {
-        self.0.traces.note(alerts);
     }
 
     /// Says that there may be due deliveries in the store.

@@ -289,5 +289,5 @@ pub(super) fn delivery(id: DeliveryId, to: &str, accepted: Timestamp) -> Deliver
         price: "118.56".parse().unwrap(),
         threshold: "110".parse().unwrap(),
     };
-    Delivery { id, alert, email: to.parse().unwrap(), attempts: 0, accepted }
+    Delivery { id, alert, email: to.parse().unwrap(), attempts: 0, accepted, trace: None }
 }
