@@ -2,10 +2,15 @@
 //! order holds within a partition. On brokers within the process that fail as they are told.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod admin;
 mod answers;
 #[path = "../support/authority.rs"]
 mod authority;
 mod cluster;
+#[path = "../support/mysql_server.rs"]
+mod mysql_server;
+#[path = "../support/process.rs"]
+mod process;
 mod real;
 mod security;
 #[path = "../support/services.rs"]

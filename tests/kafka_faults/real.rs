@@ -1,26 +1,29 @@
-//! Brokers of the real cluster killed while records flow. Everybody who uses the cluster feels
+//! Brokers of the real cluster killed and frozen while records flow. Everybody who uses the cluster feels
 //! it, so it runs with `TRIPLINE_TEST_FULL=1` only, and one test after the other.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tripline::adapters::broker::kafka::{KafkaBroker, KafkaOptions, TopicConfig};
 use tripline::adapters::clock::{SeededRandom, SystemClock};
 use tripline::metrics::Metrics;
 use tripline::model::{Offset, Partition};
-use tripline::pipeline::broker::Broker;
+use tripline::pipeline::broker::{Broker, BrokerError, Placed};
 
 use crate::record;
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 const PARTITIONS: u32 = 3;
+/// How long whatever a failure leads to may take.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The cluster's addresses, if its brokers may be killed.
-fn allowed(test: &str) -> Option<Vec<String>> {
+pub(crate) fn allowed(test: &str) -> Option<Vec<String>> {
     let full = std::env::var("TRIPLINE_TEST_FULL").is_ok_and(|full| full == "1");
     let addresses = std::env::var("TRIPLINE_TEST_KAFKA").ok().filter(|_| full);
     if addresses.is_none() {
@@ -30,7 +33,7 @@ fn allowed(test: &str) -> Option<Vec<String>> {
 }
 
 /// Does something to the cluster's processes.
-async fn services(arguments: &[&str]) {
+pub(crate) async fn services(arguments: &[&str]) {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/dev/services");
     let mut command = Command::new(std::env::var("TRIPLINE_SERVICES").unwrap_or(program.into()));
     command.args(arguments);
@@ -39,7 +42,7 @@ async fn services(arguments: &[&str]) {
 }
 
 /// Brings the brokers back, however a test ends.
-struct Restored;
+pub(crate) struct Restored;
 
 impl Drop for Restored {
     fn drop(&mut self) {
@@ -49,12 +52,28 @@ impl Drop for Restored {
     }
 }
 
+/// A broker of the port over the cluster.
+fn open(bootstrap: Vec<String>, min_insync_replicas: u16) -> Arc<KafkaBroker> {
+    let topic = TopicConfig { min_insync_replicas, ..TopicConfig::default() };
+    let options = KafkaOptions { bootstrap, topic, ..KafkaOptions::default() };
+    let random = Arc::new(SeededRandom::from_host());
+    let broker = KafkaBroker::new(options, Arc::new(SystemClock), random, Metrics::new("t"));
+    Arc::new(broker.unwrap())
+}
+
+/// What a writer wrote.
+fn number(placed: &Placed) -> u64 {
+    std::str::from_utf8(&placed.record.value).unwrap().parse().unwrap()
+}
+
 /// Records that flow into a topic of their own, and out of it.
 struct Flow {
     broker: Arc<KafkaBroker>,
     topic: String,
     stop: Arc<AtomicBool>,
-    writers: Vec<tokio::task::JoinHandle<Written>>,
+    writers: Vec<JoinHandle<Written>>,
+    /// What each writer has appended so far.
+    counts: Vec<Arc<AtomicU64>>,
 }
 
 /// What one partition's writer has seen.
@@ -65,16 +84,14 @@ struct Written {
 
 impl Flow {
     async fn start(bootstrap: Vec<String>, min_insync_replicas: u16) -> Self {
-        let topic = TopicConfig { min_insync_replicas, ..TopicConfig::default() };
-        let options = KafkaOptions { bootstrap, topic, ..KafkaOptions::default() };
-        let random = Arc::new(SeededRandom::from_host());
-        let broker = KafkaBroker::new(options, Arc::new(SystemClock), random, Metrics::new("t"));
-        let broker = Arc::new(broker.unwrap());
+        let broker = open(bootstrap, min_insync_replicas);
         let topic = format!("faults-{}", uuid::Uuid::new_v4());
         broker.create_topic(&topic, PARTITIONS).await.unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let writers = (0..PARTITIONS).map(|partition| {
+        let counts: Vec<_> = (0..PARTITIONS).map(|_| Arc::new(AtomicU64::new(0))).collect();
+        let writers = (0..).zip(&counts).map(|(partition, so_far)| {
             let (broker, topic, stop) = (broker.clone(), topic.clone(), stop.clone());
+            let so_far = so_far.clone();
             tokio::spawn(async move {
                 let mut written = Written { count: 0, slowest: Duration::ZERO };
                 while !stop.load(Ordering::Relaxed) {
@@ -83,12 +100,48 @@ impl Flow {
                     broker.append(&topic, Partition(partition), records).await.unwrap();
                     written.slowest = written.slowest.max(started.elapsed());
                     written.count += 1;
+                    so_far.store(written.count, Ordering::Relaxed);
                 }
                 written
             })
         });
         let writers = writers.collect();
-        Self { broker, topic, stop, writers }
+        Self { broker, topic, stop, writers, counts }
+    }
+
+    /// Waits until every writer has appended some more.
+    async fn goes_on(&self) {
+        for (partition, count) in self.counts.iter().enumerate() {
+            let before = count.load(Ordering::Relaxed);
+            let started = Instant::now();
+            while count.load(Ordering::Relaxed) < before + 10 {
+                assert!(started.elapsed() < PATIENCE, "partition {partition} stands still");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// Reads all of a partition while it is written, as `reader`; ends when the writers have.
+    fn follow(&self, reader: Arc<KafkaBroker>, partition: u32) -> JoinHandle<Vec<u64>> {
+        let (topic, stop) = (self.topic.clone(), self.stop.clone());
+        let count = self.counts[partition as usize].clone();
+        tokio::spawn(async move {
+            let (mut read, mut from) = (Vec::new(), Offset(0));
+            let last = |read: &[u64]| read.last().map_or(0, |last| last + 1);
+            while !stop.load(Ordering::Relaxed) || last(&read) < count.load(Ordering::Relaxed) {
+                match reader.read(&topic, Partition(partition), from, 1 << 20).await {
+                    Ok(page) => {
+                        from = page.last().map_or(from, |last| last.offset.next());
+                        read.extend(page.iter().map(number));
+                    }
+                    Err(error) => assert!(matches!(error, BrokerError::Transient(_)), "{error}"),
+                }
+                // Nothing more may come.
+                let more = reader.wait(&topic, Partition(partition), from);
+                let _ = tokio::time::timeout(Duration::from_millis(100), more).await;
+            }
+            read
+        })
     }
 
     /// Waits until something is so of the topic's partitions.
@@ -104,16 +157,17 @@ impl Flow {
             if !partitions.is_empty() && partitions.iter().all(all) {
                 return;
             }
-            assert!(started.elapsed() < Duration::from_secs(120), "{what}: {partitions:?}");
+            assert!(started.elapsed() < PATIENCE, "{what}: {partitions:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
     /// Ends the writers, and checks that everything is there in order, repeated next to itself
-    /// if at all.
-    async fn check(self, what: &str) {
+    /// if at all; returns how many each wrote.
+    async fn check(&mut self, what: &str) -> Vec<u64> {
         self.stop.store(true, Ordering::Relaxed);
-        for (partition, writer) in (0..).map(Partition).zip(self.writers) {
+        let mut counts = Vec::new();
+        for (partition, writer) in (0..).map(Partition).zip(std::mem::take(&mut self.writers)) {
             let Written { count, slowest } = writer.await.unwrap();
             let mut found = Vec::new();
             let mut from = Offset(0);
@@ -121,11 +175,9 @@ impl Flow {
                 let page = self.broker.read(&self.topic, partition, from, 1 << 20).await.unwrap();
                 let Some(last) = page.last() else { break };
                 from = last.offset.next();
-                found.extend(page.iter().map(|placed| {
-                    let text = std::str::from_utf8(&placed.record.value).unwrap();
-                    text.parse::<u64>().unwrap()
-                }));
+                found.extend(page.iter().map(number));
             }
+            counts.push(count);
             let all = found.len();
             found.dedup();
             assert!(found.iter().copied().eq(0..count), "{what}: partition {partition}");
@@ -135,6 +187,10 @@ impl Flow {
                 all - found.len()
             );
         }
+        counts
+    }
+
+    async fn end(self) {
         let _ = self.broker.wire().delete_topic(&self.topic).await;
         self.broker.close().await;
     }
@@ -145,7 +201,7 @@ async fn one_broker_down_changes_nothing() {
     let Some(bootstrap) = allowed("one_broker_down_changes_nothing") else { return };
     let _one = ONE_AT_A_TIME.lock().await;
     let _restored = Restored;
-    let flow = Flow::start(bootstrap, 2).await;
+    let mut flow = Flow::start(bootstrap, 2).await;
     for id in 1..=3 {
         let name = format!("kafka-{id}");
         services(&["kill", &name]).await;
@@ -154,6 +210,7 @@ async fn one_broker_down_changes_nothing() {
         flow.until("all replicas in sync", |in_sync, _| in_sync == 3).await;
     }
     flow.check("each broker killed once").await;
+    flow.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,7 +219,7 @@ async fn two_brokers_down_change_nothing_with_one_replica_enough() {
     let Some(bootstrap) = allowed(name) else { return };
     let _one = ONE_AT_A_TIME.lock().await;
     let _restored = Restored;
-    let flow = Flow::start(bootstrap, 1).await;
+    let mut flow = Flow::start(bootstrap, 1).await;
     let down = BTreeSet::from([2, 3]);
     for id in &down {
         services(&["kill", &format!("kafka-{id}")]).await;
@@ -172,4 +229,36 @@ async fn two_brokers_down_change_nothing_with_one_replica_enough() {
     services(&["up", "kafka"]).await;
     flow.until("all replicas in sync", |in_sync, _| in_sync == 3).await;
     flow.check("two brokers killed").await;
+    flow.end().await;
+}
+
+/// What stands still takes connections and answers nothing; when it goes on it takes itself for
+/// the leader that it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_broker_changes_nothing() {
+    let Some(bootstrap) = allowed("a_frozen_broker_changes_nothing") else { return };
+    let _one = ONE_AT_A_TIME.lock().await;
+    let _restored = Restored;
+    let mut flow = Flow::start(bootstrap.clone(), 2).await;
+    let reader = open(bootstrap, 2);
+    let followers: Vec<_> =
+        (0..PARTITIONS).map(|partition| flow.follow(reader.clone(), partition)).collect();
+    for id in 1..=3 {
+        let name = format!("kafka-{id}");
+        flow.goes_on().await;
+        services(&["pause", &name]).await;
+        flow.until("another leader", |_, leader| leader > 0 && leader != id).await;
+        flow.goes_on().await;
+        services(&["resume", &name]).await;
+        flow.until("all replicas in sync", |in_sync, _| in_sync == 3).await;
+        flow.goes_on().await;
+    }
+    let counts = flow.check("each broker frozen once").await;
+    for (follower, count) in followers.into_iter().zip(counts) {
+        let mut read = follower.await.unwrap();
+        read.dedup();
+        assert!(read.iter().copied().eq(0..count), "who reads meanwhile sees the same");
+    }
+    reader.close().await;
+    flow.end().await;
 }
