@@ -9,6 +9,7 @@ use tripline::adapters::clock::SeededRandom;
 use tripline::pipeline::clock::Random as _;
 
 use crate::fleet::Fleet;
+use crate::grow::grow;
 use crate::smtp::Act;
 
 /// How long a process stands still: several leases.
@@ -25,6 +26,8 @@ const REFUSALS: usize = 15;
 enum Fault {
     /// SIGKILL, and another process in its place.
     Kill(usize),
+    /// Everything is stopped, the topics grow to so many partitions, and everything starts again.
+    Grow(u32),
     /// SIGSTOP, and on again after its leases have ended.
     Freeze(usize),
     /// A Kafka broker is killed and comes back.
@@ -87,6 +90,11 @@ impl Faults {
         Self(faults)
     }
 
+    /// The topics grow, after so many answers.
+    pub(crate) fn growing(due: u64, partitions: u32) -> Self {
+        Self(vec![(due, Fault::Grow(partitions))])
+    }
+
     /// Inflicts each when it is due.
     pub(crate) async fn inflict(self, fleet: &mut Fleet) -> Done {
         let mut done = Done::default();
@@ -100,6 +108,7 @@ impl Faults {
                     fleet.kill_and_start(number).await;
                     done.kills += 1;
                 }
+                Fault::Grow(partitions) => grow(fleet, partitions).await,
                 Fault::Freeze(number) => {
                     fleet.signal(number, "STOP").await;
                     tokio::time::sleep(FROZEN).await;
@@ -146,11 +155,13 @@ async fn fail(name: &str, done: &mut Done) {
     done.services += 1;
 }
 
-async fn dev_services(arguments: &[&str]) {
+/// Does something to the services; returns what was said.
+pub(crate) async fn dev_services(arguments: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("dev/services");
     let output = Command::new(script).args(arguments).output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "dev/services {arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 async fn flush_redis() {

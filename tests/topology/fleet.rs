@@ -41,6 +41,8 @@ pub(crate) struct Shape {
 
 /// What a run has of the services: nothing that another one sees.
 struct Services {
+    /// What the names of its topics begin with, and its group.
+    run: String,
     broker: Arc<dyn Broker>,
     database: mysql_server::Database,
     /// The options that name them.
@@ -73,7 +75,7 @@ impl Services {
         let upstream = url.rsplit_once('@').and_then(|(_, place)| place.split('/').next());
         let proxy = Proxy::open(&format!("{run}-mysql"), upstream?);
         let broker = Prefixed::over(Arc::new(broker), &format!("{run}-"));
-        Some(Self { broker, database, options, proxy })
+        Some(Self { run: run.to_owned(), broker, database, options, proxy })
     }
 }
 
@@ -130,12 +132,7 @@ impl Fleet {
         let partitions = shape.partitions;
         let mut fleet =
             Self { nodes, servers, answered, mail, partitions, services, options, place };
-        for number in 0..fleet.nodes.len() {
-            fleet.launch(number);
-        }
-        let serves = fleet.nodes.iter_mut().filter_map(|node| node.serve.as_mut());
-        join_all(serves.map(Serve::ready)).await;
-        fleet.tell_servers();
+        fleet.start_all().await;
         Some(fleet)
     }
 
@@ -190,26 +187,53 @@ impl Fleet {
 
     /// Asks every process to stop, and waits until all have.
     pub(crate) async fn stop(&mut self) {
-        let serves: Vec<Serve> =
-            self.nodes.iter_mut().filter_map(|node| node.serve.take()).collect();
+        self.stop_those(|_| true).await;
+    }
+
+    /// The same of those with some roles.
+    pub(crate) async fn stop_those(&mut self, roles: impl Fn(&str) -> bool) {
+        let those = self.nodes.iter_mut().filter(|node| roles(node.roles));
+        let serves: Vec<Serve> = those.filter_map(|node| node.serve.take()).collect();
+        self.tell_servers();
         join_all(serves.into_iter().map(Serve::stop)).await;
+    }
+
+    /// Starts every process, with another number of partitions.
+    pub(crate) async fn start_with(&mut self, partitions: u32) {
+        self.partitions = partitions;
+        self.options.push(format!("topics.partitions={partitions}"));
+        self.start_all().await;
+    }
+
+    async fn start_all(&mut self) {
+        for number in 0..self.nodes.len() {
+            self.launch(number);
+        }
+        let serves = self.nodes.iter_mut().filter_map(|node| node.serve.as_mut());
+        join_all(serves.map(Serve::ready)).await;
+        self.tell_servers();
+    }
+
+    /// A command over the same services.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tripline"));
+        command.args(arguments).args(self.flags()).current_dir(self.place.path());
+        command.arg("--data-dir").arg(&self.nodes[0].folder).stdin(Stdio::null());
+        command
+    }
+
+    /// The log between the processes, and the name of the run in Kafka.
+    pub(crate) fn broker(&self) -> Option<(&dyn Broker, &str)> {
+        let services = self.services.as_ref()?;
+        Some((services.broker.as_ref(), &services.run))
     }
 
     /// The first feeder comes from the host, not over the API.
     pub(crate) async fn add_feeder(&self) {
         let password = self.place.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
-        let add = Command::new(env!("CARGO_BIN_EXE_tripline"))
-            .args(["user", "add", FEEDER, "--role", "feeder", "--password-file"])
-            .arg(password)
-            .arg("--data-dir")
-            .arg(&self.nodes[0].folder)
-            .args(self.flags())
-            .current_dir(self.place.path())
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .unwrap();
+        let mut add = self.command(&["user", "add", FEEDER, "--role", "feeder"]);
+        let add = add.arg("--password-file").arg(password).output().await.unwrap();
         assert!(add.status.success(), "{}", String::from_utf8_lossy(&add.stderr));
     }
 

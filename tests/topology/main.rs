@@ -10,8 +10,10 @@ mod check;
 mod database;
 mod faults;
 mod fleet;
+mod grow;
 #[path = "../support/mysql_server.rs"]
 mod mysql_server;
+mod offsets;
 #[path = "../support/process.rs"]
 mod process;
 mod proxy;
@@ -137,6 +139,14 @@ async fn split_one_process_a_node() {
 async fn split_and_scaled() {
     let shape = Shape { name: "split and scaled", roles: &SCALED, partitions: 6, services: true };
     run(shape, PLAN, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn split_and_grown() {
+    if is_full() {
+        let shape = Shape { name: "split, grown", roles: &SPLIT, partitions: 2, services: true };
+        run(shape, PLAN, Some(Faults::growing(PLAN.calls() / 2, 5))).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use futures::future::join_all;
 use crate::check::{self, Found};
 use crate::faults::{Done, Faults};
 use crate::fleet::{FEEDER, Fleet};
+use crate::offsets;
 use crate::process::Mail;
 use crate::story::{Story, ticks};
 use crate::user::User;
@@ -99,6 +100,7 @@ pub(crate) async fn run(mut fleet: Fleet, plan: &Plan, faults: Option<Faults>) -
     let mails: Vec<Mail> =
         fleet.mail.taken().iter().map(|taken| Mail::of_message(&taken.message())).collect();
     fleet.stop().await;
+    offsets::kafka_shows_the_positions(&fleet).await;
     let mut store = fleet.database().await;
     let found =
         check::all_is_as_the_reference_has_it(&mut store, &mails, &ticks, &story, has_faults);
