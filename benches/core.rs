@@ -29,8 +29,11 @@ const BATCH: usize = 256;
 fn run(engine: &mut Engine, ticks: &[EngineTick], effects: &mut Effects) -> Duration {
     let start = ThreadTime::now();
     for batch in ticks.chunks(BATCH) {
-        for tick in batch {
-            engine.tick(*tick, effects);
+        for ticks in batch.chunks(Engine::AHEAD) {
+            engine.look_ahead(ticks);
+            for tick in ticks {
+                engine.tick(*tick, effects);
+            }
         }
         black_box(&effects);
         effects.clear();

@@ -110,6 +110,13 @@ impl Near {
         self.ids.clone()
     }
 
+    /// Reads the watch that the price concerns first, for the sake of reading it.
+    pub(super) fn read_ahead(&self, price: i64) -> i64 {
+        let ends = if !self.highs.next() < price { &self.highs } else { &self.lows };
+        let watch = ends.0.last().and_then(|(_, at)| self.entries.get(usize::from(*at)));
+        watch.map_or(0, |entry| entry.low)
+    }
+
     /// Evaluates the watches that a tick concerns, in no order; returns whether there are any.
     pub(super) fn sweep(&mut self, sweep: &mut Sweep<'_>) -> bool {
         let rising = sweep.rising;

@@ -76,7 +76,12 @@ pub struct Rules {
     records_max: u64,
     alerts_max: usize,
     recent: Recent<AlertId>,
+    /// The ticks of the next records, read but not evaluated; kept for its memory.
+    ahead: Vec<ReadTick>,
 }
+
+/// The tick of a record, or why the record has none.
+type ReadTick = Result<(EngineTick, Option<MarketState>), DecodeError>;
 
 /// Alerts told by this owner that are remembered, so that none is made twice after a reset.
 const RECENT_MAX: usize = 4_096;
@@ -103,6 +108,7 @@ impl Rules {
             records_max,
             alerts_max: alerts_max.max(1),
             recent: Recent::new(RECENT_MAX),
+            ahead: Vec::with_capacity(Engine::AHEAD),
         }
     }
 
@@ -136,14 +142,52 @@ impl Rules {
         &mut self.kept[at]
     }
 
-    fn record(&mut self, placed: &Placed) {
+    /// Evaluates some inputs; returns how many, which is less than all if the step is full.
+    fn inputs(&mut self, inputs: &[Input], flush: &mut bool) -> usize {
+        let mut ticks = std::mem::take(&mut self.ahead);
+        self.read_ahead(inputs, &mut ticks);
+        let mut reads = ticks.drain(..);
+        let mut evaluated = 0;
+        for input in inputs {
+            if self.step.evaluation.alerts.len() >= self.alerts_max {
+                break;
+            }
+            evaluated += 1;
+            match input {
+                Input::Record(placed) => {
+                    if let Some(read) = reads.next() {
+                        self.record(placed, read);
+                    }
+                }
+                Input::Change(change, now) => self.change(change, *now),
+                Input::Flush => *flush = true,
+            }
+        }
+        drop(reads);
+        self.ahead = ticks;
+        evaluated
+    }
+
+    /// Reads the ticks of some inputs, and early what these will touch.
+    fn read_ahead(&mut self, inputs: &[Input], ticks: &mut Vec<ReadTick>) {
+        ticks.clear();
+        for input in inputs {
+            if let Input::Record(placed) = input {
+                let raw = read_tick(&placed.record);
+                ticks.push(raw.and_then(|raw| Ok((self.engine_tick(&raw)?, raw.market))));
+            }
+        }
+        self.engine.look_ahead(ticks.iter().flatten().map(|(tick, _)| tick));
+    }
+
+    fn record(&mut self, placed: &Placed, read: ReadTick) {
         // A source that was started over may yield what was evaluated before.
         if placed.offset < self.position {
             return;
         }
         self.position = placed.offset.next();
         let record = &placed.record;
-        match read_tick(record).and_then(|raw| Ok((self.engine_tick(&raw)?, raw.market))) {
+        match read {
             Ok((tick, market)) => {
                 let before = self.seq;
                 self.tick(tick, market, record.time);
@@ -301,15 +345,11 @@ impl Evaluate<Input> for Rules {
         let mut flush = false;
         let mut taken = 0;
         // Not taken out one by one, so that the batch keeps its memory for the next one.
-        for input in batch.iter() {
-            if self.step.evaluation.alerts.len() >= self.alerts_max {
+        for inputs in batch.chunks(Engine::AHEAD) {
+            let evaluated = self.inputs(inputs, &mut flush);
+            taken += evaluated;
+            if evaluated < inputs.len() {
                 break;
-            }
-            taken += 1;
-            match input {
-                Input::Record(placed) => self.record(placed),
-                Input::Change(change, now) => self.change(change, *now),
-                Input::Flush => flush = true,
             }
         }
         batch.drain(..taken);

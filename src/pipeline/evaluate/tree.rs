@@ -112,6 +112,12 @@ impl Tree {
         self.quiet()
     }
 
+    /// Reads what a price that leaves the quiet interval touches first, for the sake of reading
+    /// it: what it returns says nothing.
+    pub(super) fn read_ahead(&self, price: i64) -> i64 {
+        self.rest.low ^ self.near.read_ahead(price)
+    }
+
     fn sweep_rest(&mut self, sweep: &mut Sweep<'_>, woken: bool) {
         let Some(root) = &mut self.root else { return };
         sweep.room = Near::len_max(self.len).saturating_sub(self.near.len());

@@ -25,6 +25,7 @@ impl Both {
         let currency = self.engine.currency(tick.currency);
         let packed = EngineTick { time: tick.time, price: tick.price, symbol, currency };
         let (mut found, mut expected) = (Effects::default(), Effects::default());
+        self.engine.look_ahead(&[packed]);
         let outcome = self.engine.tick(packed, &mut found);
         assert_eq!(outcome, self.reference.tick(tick, &mut expected), "{tick:?}");
         assert_eq!(found, expected, "{tick:?}");
