@@ -13,7 +13,7 @@ use common::{Market, Mix, SYMBOLS};
 use cpu_time::ThreadTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rand::RngExt;
-use tripline::model::{Version, WatchId, WatchState};
+use tripline::model::{Version, Watch, WatchId, WatchState};
 use tripline::pipeline::evaluate::{Effects, Engine, EngineTick};
 
 /// Ticks or changes a measured run.
@@ -39,6 +39,16 @@ fn run(engine: &mut Engine, ticks: &[EngineTick], effects: &mut Effects) -> Dura
         effects.clear();
     }
     start.elapsed()
+}
+
+/// Adds or changes watches.
+fn apply(engine: &mut Engine, watches: &[Watch], effects: &mut Effects) {
+    for part in watches.chunks(Engine::AHEAD) {
+        engine.look_ahead_changes(part.iter().map(|watch| (watch.spec.symbol(), watch.id)));
+        for watch in part {
+            engine.apply(watch, WatchState::default(), effects);
+        }
+    }
 }
 
 /// Evaluates ticks; returns how many told an alert, how many alerts and how many states.
@@ -149,9 +159,7 @@ fn changes(c: &mut Criterion) {
                     (1..=CHANGES).map(|id| market.watch(newest + id, Mix::Crossing)).collect();
                 newest += CHANGES;
                 let start = ThreadTime::now();
-                for watch in &added {
-                    engine.apply(watch, WatchState::default(), &mut effects);
-                }
+                apply(&mut engine, &added, &mut effects);
                 spent += start.elapsed();
                 effects.clear();
                 for watch in &added {
@@ -174,9 +182,7 @@ fn changes(c: &mut Criterion) {
                     })
                     .collect();
                 let start = ThreadTime::now();
-                for watch in &changed {
-                    engine.apply(watch, WatchState::default(), &mut effects);
-                }
+                apply(&mut engine, &changed, &mut effects);
                 spent += start.elapsed();
                 effects.clear();
             }
@@ -195,8 +201,11 @@ fn changes(c: &mut Criterion) {
                     })
                     .collect();
                 let start = ThreadTime::now();
-                for (id, at) in &chosen {
-                    engine.remove(names[*at], *id);
+                for part in chosen.chunks(Engine::AHEAD) {
+                    engine.look_ahead_changes(part.iter().map(|(id, at)| (names[*at], *id)));
+                    for (id, at) in part {
+                        engine.remove(names[*at], *id);
+                    }
                 }
                 spent += start.elapsed();
                 for (id, at) in &chosen {

@@ -6,6 +6,7 @@ use std::hint::black_box;
 
 use foldhash::fast::RandomState;
 
+use super::node::Node;
 use super::policy::{Moment, Quiet};
 use super::slot::{Slot, Sweep};
 use super::tree::Tree;
@@ -270,6 +271,28 @@ impl Engine {
         }
         // Without a use of it, nothing would be read.
         black_box(read);
+    }
+
+    /// Reads early what the next changes of watches will touch, up to [`Engine::AHEAD`] of them,
+    /// and changes nothing.
+    pub fn look_ahead_changes(&self, changes: impl IntoIterator<Item = (Symbol, WatchId)>) {
+        let mut nodes = [None; Self::AHEAD];
+        for (node, (symbol, watch)) in nodes.iter_mut().zip(changes) {
+            let idx = self.find(symbol.as_bytes());
+            let root = idx.and_then(|idx| self.trees[idx.0 as usize].root());
+            *node = root.map(|root| (root, watch.0));
+        }
+        // All of them down by one level at a time, so that they wait together at each.
+        let mut deeper = true;
+        while std::mem::take(&mut deeper) {
+            for (node, id) in nodes.iter_mut().flatten() {
+                if let Some(kid) = node.kid(*id) {
+                    (*node, deeper) = (kid, true);
+                }
+            }
+        }
+        let read = |read: u64, (leaf, id): &(&Node, u64)| read ^ leaf.read_ahead(*id);
+        black_box(nodes.iter().flatten().fold(0, read));
     }
 
     /// A tick that does not count, or that may concern a watch.

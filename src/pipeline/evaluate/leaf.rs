@@ -84,6 +84,14 @@ impl Leaf {
         if at < self.len() && self.ids[at] == id { Ok(at) } else { Err(at) }
     }
 
+    /// Reads the lines that a change of a watch touches, for the sake of reading them.
+    pub(super) fn read_ahead(&self, id: u64) -> u64 {
+        let (Ok(at) | Err(at)) = self.find(id);
+        let record = self.records.get(at).map_or(0, |record| record.user);
+        let bounds = self.quiet_low[0].to_bits() ^ self.quiet_high[0].to_bits();
+        u64::from(record ^ bounds)
+    }
+
     /// The watch at a place.
     pub(super) fn slot(&self, at: usize) -> Slot {
         let rare = self.rare.as_ref().map_or(Rare::default(), |rare| rare[at]);

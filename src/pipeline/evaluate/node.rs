@@ -70,6 +70,22 @@ impl Node {
         }
     }
 
+    /// The node below in which a watch is, or would be; none is below a leaf.
+    pub(super) fn kid(&self, id: u64) -> Option<&Self> {
+        match self {
+            Self::Leaf(_) => None,
+            Self::Inner(inner) => inner.kids[inner.find(id)].as_ref(),
+        }
+    }
+
+    /// Reads what a change of a watch touches in its leaf, for the sake of reading it.
+    pub(super) fn read_ahead(&self, id: u64) -> u64 {
+        match self {
+            Self::Leaf(leaf) => leaf.read_ahead(id),
+            Self::Inner(_) => 0,
+        }
+    }
+
     /// How many watches a leaf holds, or nodes there are directly below.
     pub(super) fn len(&self) -> usize {
         match self {

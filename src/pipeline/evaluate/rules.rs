@@ -7,7 +7,8 @@ use super::{
     PendingChange, PricePoint, SymbolIdx, SymbolState, Traced,
 };
 use crate::model::{
-    AlertId, AlertSeq, MarketState, Offset, Partition, Timestamp, Watch, WatchId, WatchState,
+    AlertId, AlertSeq, MarketState, Offset, Partition, Symbol, Timestamp, Watch, WatchId,
+    WatchState,
 };
 use crate::pipeline::broker::Placed;
 use crate::pipeline::record::{DecodeError, RawTick, TICKS_TOPIC, read_tick};
@@ -168,7 +169,7 @@ impl Rules {
         evaluated
     }
 
-    /// Reads the ticks of some inputs, and early what these will touch.
+    /// Reads the ticks of some inputs, and early what the inputs will touch.
     fn read_ahead(&mut self, inputs: &[Input], ticks: &mut Vec<ReadTick>) {
         ticks.clear();
         for input in inputs {
@@ -178,6 +179,7 @@ impl Rules {
             }
         }
         self.engine.look_ahead(ticks.iter().flatten().map(|(tick, _)| tick));
+        self.engine.look_ahead_changes(inputs.iter().filter_map(changed_watch));
     }
 
     fn record(&mut self, placed: &Placed, read: ReadTick) {
@@ -336,6 +338,15 @@ impl Rules {
 
 fn second(time: Timestamp) -> i64 {
     time.millis().div_euclid(1_000)
+}
+
+/// The watch that an input adds, changes or removes, and its symbol.
+fn changed_watch(input: &Input) -> Option<(Symbol, WatchId)> {
+    let Input::Change(change, _) = input else { return None };
+    match change.what {
+        ChangeKind::Watch { watch, .. } => Some((change.symbol, watch)),
+        ChangeKind::Reset => None,
+    }
 }
 
 impl Evaluate<Input> for Rules {

@@ -37,6 +37,11 @@ impl Tree {
         self.root.as_ref()?.get(id.0)
     }
 
+    /// The node above all of those that are not near.
+    pub(super) fn root(&self) -> Option<&Node> {
+        self.root.as_ref()
+    }
+
     /// Adds a watch or replaces the one of its id by what `next` makes of it; `None` changes
     /// nothing.
     pub(super) fn put(&mut self, id: WatchId, last: Option<LastTick>, next: Next<'_>) {

@@ -37,6 +37,7 @@ impl Both {
 
     fn apply(&mut self, watch: &Watch, stored: WatchState) -> Effects {
         let (mut found, mut expected) = (Effects::default(), Effects::default());
+        self.engine.look_ahead_changes([(watch.spec.symbol(), watch.id)]);
         self.engine.apply(watch, stored, &mut found);
         self.reference.apply(watch, stored, &mut expected);
         assert_eq!(found, expected, "{watch:?}");
