@@ -9,16 +9,15 @@ use async_trait::async_trait;
 use sqlx::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tripline::adapters::broker::kafka::{KafkaBroker, KafkaOptions};
+use tripline::adapters::broker::prefixed::Prefixed;
 use tripline::adapters::clock::{SeededRandom, SystemClock};
 use tripline::adapters::store::mysql::{Growth, MysqlOptions};
 use tripline::metrics::Metrics;
-use tripline::model::{Offset, Partition, Timestamp};
+use tripline::model::{Partition, Timestamp};
 use tripline::node::{GrowError, GrowOptions, Growing, Grown};
-use tripline::pipeline::broker::{
-    Bounds, Broker, BrokerError, Placed, Record, Topic, partition_of,
-};
+use tripline::pipeline::broker::{Broker, Record, partition_of};
 use tripline::pipeline::clock::Clock;
-use tripline::pipeline::cluster::{ClusterReport, ClusterView, Difference};
+use tripline::pipeline::cluster::ClusterReport;
 use tripline::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
 
 /// The services that the environment names, or why there is no test.
@@ -49,99 +48,12 @@ impl Clock for Hasty {
     }
 }
 
-/// A Kafka whose topics have names of this test's own.
-struct Renamed {
-    kafka: KafkaBroker,
-    prefix: String,
-}
-
-impl Renamed {
-    fn name(&self, topic: &str) -> String {
-        format!("{}-{topic}", self.prefix)
-    }
-}
-
-#[async_trait]
-impl Broker for Renamed {
-    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<Topic, BrokerError> {
-        self.kafka.create_topic(&self.name(topic), partitions).await
-    }
-
-    async fn topic(&self, topic: &str) -> Result<Topic, BrokerError> {
-        self.kafka.topic(&self.name(topic)).await
-    }
-
-    async fn append(
-        &self,
-        topic: &str,
-        partition: Partition,
-        records: Vec<Record>,
-    ) -> Result<Offset, BrokerError> {
-        self.kafka.append(&self.name(topic), partition, records).await
-    }
-
-    async fn read(
-        &self,
-        topic: &str,
-        partition: Partition,
-        from: Offset,
-        bytes_max: usize,
-    ) -> Result<Vec<Placed>, BrokerError> {
-        self.kafka.read(&self.name(topic), partition, from, bytes_max).await
-    }
-
-    async fn wait(
-        &self,
-        topic: &str,
-        partition: Partition,
-        offset: Offset,
-    ) -> Result<(), BrokerError> {
-        self.kafka.wait(&self.name(topic), partition, offset).await
-    }
-
-    async fn bounds(&self, topic: &str, partition: Partition) -> Result<Bounds, BrokerError> {
-        self.kafka.bounds(&self.name(topic), partition).await
-    }
-
-    async fn commit(
-        &self,
-        group: &str,
-        topic: &str,
-        partition: Partition,
-        offset: Offset,
-    ) -> Result<(), BrokerError> {
-        self.kafka.commit(group, &self.name(topic), partition, offset).await
-    }
-}
-
-#[async_trait]
-impl ClusterReport for Renamed {
-    async fn describe(&self, topics: &[&str]) -> Result<ClusterView, BrokerError> {
-        let names: Vec<_> = topics.iter().map(|topic| self.name(topic)).collect();
-        let names: Vec<_> = names.iter().map(String::as_str).collect();
-        let mut view = self.kafka.describe(&names).await?;
-        for topic in &mut view.topics {
-            topic.name = topic.name.replace(&format!("{}-", self.prefix), "");
-        }
-        Ok(view)
-    }
-
-    async fn differences(&self, topic: &str, total: u32) -> Result<Vec<Difference>, BrokerError> {
-        self.kafka.differences(&self.name(topic), total).await
-    }
-
-    fn min_insync_replicas(&self) -> usize {
-        self.kafka.min_insync_replicas()
-    }
-
-    async fn grow(&self, topic: &str, total: u32) -> Result<(), BrokerError> {
-        self.kafka.grow(&self.name(topic), total).await
-    }
-}
-
 /// Topics and a store of two partitions, with some watches.
 struct World {
-    log: Renamed,
+    log: Arc<dyn Broker>,
+    kafka: Arc<KafkaBroker>,
+    /// What the topics' names begin with, which are this test's own.
+    prefix: String,
     pool: MySqlPool,
     url: String,
 }
@@ -150,8 +62,8 @@ const SYMBOLS: u32 = 300;
 
 impl World {
     async fn new(kafka: &str, mysql: &str) -> Self {
-        let prefix = format!("grow-{}", uuid::Uuid::new_v4());
-        let database = format!("tripline_{}", prefix.replace('-', "_"));
+        let prefix = format!("grow-{}-", uuid::Uuid::new_v4());
+        let database = format!("tripline_{}", prefix.trim_end_matches('-').replace('-', "_"));
         let mut connection = MySqlConnection::connect(mysql).await.unwrap();
         let create = AssertSqlSafe(format!("CREATE DATABASE {database}"));
         sqlx::raw_sql(create).execute(&mut connection).await.unwrap();
@@ -166,7 +78,9 @@ impl World {
         options.topic.min_insync_replicas = 1;
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SeededRandom::new(1)));
         let kafka = KafkaBroker::new(options, clock, random, Metrics::new("test")).unwrap();
-        let world = Self { log: Renamed { kafka, prefix }, pool, url };
+        let kafka = Arc::new(kafka);
+        let log = Prefixed::over(Arc::<KafkaBroker>::clone(&kafka), &prefix);
+        let world = Self { log, kafka, prefix, pool, url };
         world.fill().await;
         world
     }
@@ -201,6 +115,10 @@ impl World {
         }
     }
 
+    fn cluster(&self) -> &dyn ClusterReport {
+        self.log.cluster().unwrap()
+    }
+
     async fn sql(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.pool).await.unwrap();
     }
@@ -210,8 +128,8 @@ impl World {
         let mysql = MysqlOptions { url: self.url.clone(), ..MysqlOptions::default() };
         let mut store = Growth::connect(&mysql).await.unwrap();
         let growing = Growing {
-            broker: &self.log,
-            cluster: &self.log,
+            broker: self.log.as_ref(),
+            cluster: self.cluster(),
             store: &mut store,
             clock: Arc::new(Hasty),
             say: &mut |_| (),
@@ -261,10 +179,10 @@ async fn topics_grow_once_everything_has_come_to_rest() {
     assert_eq!(world.placed(2).await, 3 * SYMBOLS);
 
     // An earlier growth that ended between the two topics.
-    world.log.grow(TICKS_TOPIC, 5).await.unwrap();
+    world.cluster().grow(TICKS_TOPIC, 5).await.unwrap();
     assert_eq!(world.grow(true).await.unwrap(), Grown::Now);
     assert_eq!(world.placed(5).await, 3 * SYMBOLS);
-    let view = world.log.describe(&[TICKS_TOPIC, ALERTS_TOPIC]).await.unwrap();
+    let view = world.cluster().describe(&[TICKS_TOPIC, ALERTS_TOPIC]).await.unwrap();
     assert!(view.topics.iter().all(|topic| topic.partitions.len() == 5), "{view:?}");
     let mut connection = MySqlConnection::connect(&world.url).await.unwrap();
     let row = sqlx::query(
@@ -277,6 +195,6 @@ async fn topics_grow_once_everything_has_come_to_rest() {
     let drop = AssertSqlSafe(format!("DROP DATABASE {}", world.url.rsplit('/').next().unwrap()));
     sqlx::raw_sql(drop).execute(&mut connection).await.unwrap();
     for topic in [TICKS_TOPIC, ALERTS_TOPIC] {
-        world.log.kafka.wire().delete_topic(&world.log.name(topic)).await.unwrap();
+        world.kafka.wire().delete_topic(&format!("{}{topic}", world.prefix)).await.unwrap();
     }
 }
