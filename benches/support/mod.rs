@@ -20,8 +20,14 @@ pub(crate) fn folder() -> TempDir {
 /// The default settings over a data folder and free ports. `TRIPLINE_BENCH_SET` tries other
 /// options: `KEY=VALUE`, separated by commas.
 pub(crate) fn settings(folder: &Path) -> Settings {
+    settings_with(folder, &[])
+}
+
+/// The same with other options, as `KEY=VALUE`.
+pub(crate) fn settings_with(folder: &Path, options: &[String]) -> Settings {
     let tried = std::env::var("TRIPLINE_BENCH_SET").unwrap_or_default();
-    let tried = tried.split(',').filter_map(|option| option.split_once('='));
+    let options = options.iter().map(String::as_str).chain(tried.split(','));
+    let options = options.filter_map(|option| option.split_once('='));
     let own = [
         ("data.dir", folder.to_str().unwrap()),
         ("server.grpc.listen", "127.0.0.1:0"),
@@ -32,7 +38,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         key: key.to_owned(),
         value: value.to_owned(),
     };
-    let flags = own.into_iter().chain(tried).map(flag).collect();
+    let flags = own.into_iter().chain(options).map(flag).collect();
     let sources = Sources { file: None, environment: Vec::new(), flags };
     config::load(&sources).unwrap().settings
 }
