@@ -1,6 +1,6 @@
 //! How many changes of thresholds a second 64 clients get done: calls of `Watches.ChangeWatch` over
 //! gRPC, each carried out once by its request id and committed in a real MySQL or MariaDB, while an
-//! evaluator applies them.
+//! evaluator over connections of its own applies them. Each symbol has a price.
 //!
 //! The clients, the server, the evaluator, the brokers and the database share the same cores.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
@@ -23,10 +23,15 @@ use tokio::runtime::Runtime;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
+use tripline::adapters::broker::kafka::KafkaBroker;
+use tripline::adapters::clock::SystemClock;
 use tripline::adapters::mailer::ConsoleMailer;
 use tripline::metrics::Metrics;
+use tripline::model::{Partition, Tick};
 use tripline::node::{Feed, Process};
-use tripline::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
+use tripline::pipeline::broker::Broker;
+use tripline::pipeline::clock::Clock;
+use tripline::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC, encode_tick};
 use tripline::proto::v1::accounts_client::AccountsClient;
 use tripline::proto::v1::watches_client::WatchesClient;
 use tripline::proto::v1::{ChangeWatchRequest, CreateWatchRequest, LoginRequest, RegisterRequest};
@@ -55,7 +60,7 @@ impl Client {
         let token = format!("Bearer {}", login.into_inner().token).parse().unwrap();
         let mut client = Self { watches: WatchesClient::new(channel), token, watch: 0, calls: 0 };
         let create = CreateWatchRequest {
-            symbol: format!("S{number}"),
+            symbol: symbol(number),
             high: "100".to_owned(),
             ..CreateWatchRequest::default()
         };
@@ -85,7 +90,8 @@ impl Client {
     }
 }
 
-async fn start(kafka: &Kafka, database: &Database) -> Process {
+/// One node over the services.
+async fn start(role: &str, kafka: &Kafka, database: &Database) -> Process {
     let folder = support::folder();
     let options = [
         format!("kafka.bootstrap={}", kafka.bootstrap),
@@ -93,7 +99,7 @@ async fn start(kafka: &Kafka, database: &Database) -> Process {
         "topics.partitions=1".to_owned(),
         format!("mysql.url={}", database.url()),
         format!("server.fingerprint_key={}", "5a".repeat(32)),
-        "graph.roles=server,evaluator".to_owned(),
+        format!("graph.roles={role}"),
     ];
     let settings = support::settings_with(folder.path(), &options);
     let (mailer, metrics) = (Arc::new(ConsoleMailer::stdout()), Metrics::new("bench"));
@@ -102,15 +108,30 @@ async fn start(kafka: &Kafka, database: &Database) -> Process {
     process
 }
 
+/// Gives each client's symbol a price.
+async fn price(broker: &KafkaBroker, topic: &str) {
+    let (time, price) = (SystemClock.now(), common::price(90.0));
+    let records = (0..CLIENTS).map(|number| {
+        let symbol = symbol(number).parse().unwrap();
+        encode_tick(&Tick { symbol, time, price, currency: None, market: None }, time)
+    });
+    broker.append(topic, Partition(0), records.collect()).await.unwrap();
+}
+
+fn symbol(number: usize) -> String {
+    format!("S{number}")
+}
+
 fn changes(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let Some(mut kafka) = runtime.block_on(async { Kafka::find() }) else { return };
     let Some(database) = runtime.block_on(Database::create()) else { return };
-    for topic in [TICKS_TOPIC, ALERTS_TOPIC] {
-        runtime.block_on(kafka.topic(topic, 1));
-    }
-    let process = runtime.block_on(start(&kafka, &database));
-    let addr = process.graph.grpc_addr.unwrap();
+    runtime.block_on(kafka.topic(ALERTS_TOPIC, 1));
+    let ticks = runtime.block_on(kafka.topic(TICKS_TOPIC, 1));
+    runtime.block_on(price(&kafka.broker, &ticks));
+    let evaluator = runtime.block_on(start("evaluator", &kafka, &database));
+    let server = runtime.block_on(start("server", &kafka, &database));
+    let addr = server.graph.grpc_addr.unwrap();
     let clients = (0..CLIENTS).map(|number| Client::new(addr, number));
     let mut clients = runtime.block_on(join_all(clients));
     let mut group = c.benchmark_group("mysql");
@@ -131,7 +152,8 @@ fn changes(c: &mut Criterion) {
     });
     group.finish();
     runtime.block_on(async {
-        assert!(process.stop(Duration::from_secs(10)).await);
+        assert!(server.stop(Duration::from_secs(10)).await);
+        assert!(evaluator.stop(Duration::from_secs(10)).await);
         kafka.clean().await;
     });
 }

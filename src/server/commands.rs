@@ -98,10 +98,26 @@ impl Commands {
     }
 
     /// Carries a request out, or returns the answer of its first time. `work` checks who may
-    /// act and what is asked, and is not polled for a repetition.
+    /// act and what is asked, and is not polled for a repetition: that it is one the store is
+    /// asked before.
     pub async fn run(
         &self,
         request: Option<Request>,
+        work: impl Future<Output = Result<Work, Fault>> + Send + 'static,
+    ) -> Result<Reply, Fault> {
+        self.begin(request, true, work).await
+    }
+
+    /// The same for work that costs nothing to know: the store finds a repetition when it records
+    /// the request, which spares all others a question.
+    pub async fn execute(&self, request: Option<Request>, work: Work) -> Result<Reply, Fault> {
+        self.begin(request, false, async { Ok(work) }).await
+    }
+
+    async fn begin(
+        &self,
+        request: Option<Request>,
+        ask: bool,
         work: impl Future<Output = Result<Work, Fault>> + Send + 'static,
     ) -> Result<Reply, Fault> {
         let place = self.place()?;
@@ -111,7 +127,7 @@ impl Commands {
                 Begin::First(ticket) => Some(ticket),
                 Begin::Answered { fingerprint, answer } => {
                     let reply = decode(&answer)?;
-                    return self.repeat(asked, Recorded { fingerprint, reply });
+                    return self.answer(asked, Recorded { fingerprint, reply, again: true });
                 }
                 Begin::Differs => return Err(self.conflict()),
                 Begin::Unavailable => None,
@@ -121,7 +137,7 @@ impl Commands {
         let commands = self.clone();
         let task = async move {
             let _place = place;
-            commands.settle(request, ticket, work).await
+            commands.settle(request, ticket, ask, work).await
         };
         let task = self.running.spawn(task.in_current_span());
         task.await.unwrap_or_else(|error| Err(Fault::internal(&error)))
@@ -130,7 +146,7 @@ impl Commands {
     /// The answer of a request that was carried out before.
     pub async fn recorded(&self, request: &Request) -> Result<Option<Reply>, Fault> {
         match self.ports.store.recorded(&request.key).await? {
-            Some(recorded) => self.repeat(request, recorded).map(Some),
+            Some(recorded) => self.answer(request, recorded).map(Some),
             None => Ok(None),
         }
     }
@@ -152,14 +168,16 @@ impl Commands {
         &self,
         request: Option<Request>,
         ticket: Option<Ticket>,
+        ask: bool,
         work: impl Future<Output = Result<Work, Fault>> + Send,
     ) -> Result<Reply, Fault> {
-        let done = AssertUnwindSafe(self.carry_out(request.as_ref(), work)).catch_unwind().await;
+        let done =
+            AssertUnwindSafe(self.carry_out(request.as_ref(), ask, work)).catch_unwind().await;
         let done = done.unwrap_or_else(|_| Err(Fault::internal(&"a command panicked")));
         let Some(ticket) = ticket else {
             let recorded = done?;
             return match &request {
-                Some(request) => self.same(request, recorded),
+                Some(request) => self.answer(request, recorded),
                 None => Ok(recorded.reply),
             };
         };
@@ -172,7 +190,7 @@ impl Commands {
                     }
                     Err(_) => self.ports.cache.abandon(ticket).await,
                 }
-                self.same(request, recorded)
+                self.answer(request, recorded)
             }
             (done, _) => {
                 self.ports.cache.abandon(ticket).await;
@@ -184,16 +202,14 @@ impl Commands {
     async fn carry_out(
         &self,
         request: Option<&Request>,
+        ask: bool,
         work: impl Future<Output = Result<Work, Fault>> + Send,
     ) -> Result<Recorded, Fault> {
         let store = &self.ports.store;
         // Asked before the work, so that a repetition costs no hash and needs no login.
-        if let Some(request) = request
+        if let Some(request) = request.filter(|_| ask)
             && let Some(recorded) = store.recorded(&request.key).await?
         {
-            if recorded.fingerprint == request.fingerprint {
-                self.ports.metrics.request_repeats.inc();
-            }
             return Ok(recorded);
         }
         match (work.await?, request) {
@@ -204,7 +220,9 @@ impl Commands {
                 Ok(done?)
             }
             (Work::Answer(reply), Some(request)) => Ok(store.record(request, &reply).await?),
-            (Work::Answer(reply), None) => Ok(Recorded { fingerprint: [0; 32], reply }),
+            (Work::Answer(reply), None) => {
+                Ok(Recorded { fingerprint: [0; 32], reply, again: false })
+            }
         }
     }
 
@@ -216,15 +234,13 @@ impl Commands {
         }
     }
 
-    fn repeat(&self, request: &Request, recorded: Recorded) -> Result<Reply, Fault> {
-        let reply = self.same(request, recorded)?;
-        self.ports.metrics.request_repeats.inc();
-        Ok(reply)
-    }
-
-    fn same(&self, request: &Request, recorded: Recorded) -> Result<Reply, Fault> {
+    /// The answer of a request, if it is the one that was carried out.
+    fn answer(&self, request: &Request, recorded: Recorded) -> Result<Reply, Fault> {
         if recorded.fingerprint != request.fingerprint {
             return Err(self.conflict());
+        }
+        if recorded.again {
+            self.ports.metrics.request_repeats.inc();
         }
         Ok(recorded.reply)
     }

@@ -12,7 +12,7 @@ use tripline::pipeline::clock::Clock;
 use tripline::pipeline::evaluate::{EvaluateStore, Evaluation};
 use tripline::pipeline::notify::{NotifyStore, Outcome, Settlement};
 use tripline::server::store::{
-    AccountStore, Command, CommandStore, Opened, QueryStore, Reply, Request, RequestKey,
+    AccountStore, Command, CommandStore, Opened, QueryStore, Recorded, Reply, Request, RequestKey,
 };
 
 use crate::deliveries::claimant;
@@ -166,7 +166,7 @@ async fn a_command_takes_effect_once() {
         async |round, recorded| {
             assert_eq!(b.watches(user).await.len(), round as usize + 3);
             let again = b.store.recorded(&request(round).key).await.unwrap();
-            assert_eq!(again, Some(recorded));
+            assert_eq!(again, Some(Recorded { again: true, ..recorded }));
         },
     )
     .await;

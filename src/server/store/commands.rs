@@ -37,6 +37,8 @@ pub struct Recorded {
     pub fingerprint: [u8; 32],
     /// Its answer.
     pub reply: Reply,
+    /// Whether it had been carried out before.
+    pub again: bool,
 }
 
 /// A threshold, or that there is none.

@@ -70,8 +70,7 @@ impl Watches for Api {
                 patch,
                 or_create: None,
             });
-            let work = async move { Ok(Work::of(work)) };
-            let reply = commands.run(request, work).await?;
+            let reply = commands.execute(request, Work::of(work)).await?;
             let (_, watch) = self.answer(user, reply).await?;
             Ok(ChangeWatchResponse { watch: Some(watch) })
         })
@@ -87,8 +86,8 @@ impl Watches for Api {
             let commands = &self.services.commands;
             let request = commands.request(key, "/tripline.v1.Watches/DeleteWatch", &message);
             let (user, watch) = (caller.session.user, WatchId(message.id));
-            let work = async move { Ok(Work::of(Ok(Command::DeleteWatch { user, watch }))) };
-            done(commands.run(request, work).await?)?;
+            let work = Work::of(Ok(Command::DeleteWatch { user, watch }));
+            done(commands.execute(request, work).await?)?;
             Ok(DeleteWatchResponse {})
         })
         .await
