@@ -159,7 +159,7 @@ impl Starting {
         secret: SecretKey,
         feed: &Feed,
     ) -> Result<(Option<SocketAddr>, SocketAddr), StartError> {
-        let Shared { broker, clock, metrics, health, pages, .. } = self.shared.clone();
+        let Shared { broker, clock, random, metrics, health, pages, .. } = self.shared.clone();
         let options = self.options.server.clone();
         let stop = self.graph.stop_entry.clone();
         if !self.options.roles.has(Role::Server) {
@@ -183,6 +183,7 @@ impl Starting {
                 Feed::None | Feed::Stream(_) => None,
             },
             clock,
+            random,
             secret,
             metrics,
             health,

@@ -9,11 +9,11 @@ use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::Extensions;
 use tonic::transport::server::Connected;
 
@@ -23,14 +23,14 @@ use super::legacy::Authorised;
 #[derive(Clone, Debug)]
 pub(super) struct ConnInfo {
     peer: SocketAddr,
-    authorised: Arc<Authorised>,
+    life: Life,
     probe_streams: Arc<AtomicUsize>,
 }
 
 impl ConnInfo {
     /// The accounts authorised on this connection.
-    pub(super) fn authorised(&self) -> &Authorised {
-        &self.authorised
+    pub(super) fn authorised(&self) -> &Arc<Authorised> {
+        &self.life.authorised
     }
 
     /// How many streams that need no login are open on this connection.
@@ -39,9 +39,28 @@ impl ConnInfo {
     }
 }
 
+/// What decides when a connection ends.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Life {
+    /// The accounts authorised on it.
+    pub(super) authorised: Arc<Authorised>,
+    /// Its streams are to end.
+    pub(super) ending: CancellationToken,
+    /// It is to end, whatever goes on over it.
+    pub(super) cut: CancellationToken,
+    /// It has ended.
+    pub(super) closed: CancellationToken,
+}
+
 /// The address that a call comes from.
 pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
     extensions.get::<ConnInfo>().map(|connection| connection.peer.ip())
+}
+
+/// Says when the streams of a call's connection are to end.
+pub(super) fn ending(extensions: &Extensions) -> CancellationToken {
+    let connection = extensions.get::<ConnInfo>();
+    connection.map(|connection| connection.life.ending.clone()).unwrap_or_default()
 }
 
 /// A listener that takes a connection only while fewer than its bound are open; others wait in
@@ -77,7 +96,8 @@ impl Incoming {
         self.listener.local_addr()
     }
 
-    async fn next(&self) -> io::Result<Connection> {
+    /// The next connection. Cancel-safe.
+    pub(super) async fn next(&self) -> io::Result<Connection> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
         loop {
             match self.listener.accept().await {
@@ -87,14 +107,12 @@ impl Incoming {
                         tracing::debug!(%error, %peer, "a connection ended as it came");
                         continue;
                     }
-                    let info = ConnInfo {
-                        peer,
-                        authorised: Arc::default(),
-                        probe_streams: Arc::default(),
-                    };
+                    let life = Life::default();
                     return Ok(Connection {
                         stream,
-                        info,
+                        cut: Box::pin(life.cut.clone().cancelled_owned()),
+                        _closed: life.closed.clone().drop_guard(),
+                        info: ConnInfo { peer, probe_streams: Arc::default(), life },
                         silence: Box::pin(tokio::time::sleep(self.silence.first)),
                         later: self.silence.later,
                         _permit: permit,
@@ -107,11 +125,6 @@ impl Incoming {
                 }
             }
         }
-    }
-
-    /// The connections as they come.
-    pub(super) fn into_stream(self) -> impl Stream<Item = io::Result<Connection>> {
-        futures::stream::unfold(self, |incoming| async { Some((incoming.next().await, incoming)) })
     }
 }
 
@@ -140,7 +153,16 @@ pub(super) struct Connection {
     /// Over when nothing was read for too long.
     silence: Pin<Box<Sleep>>,
     later: Duration,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _closed: DropGuard,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// What decides when it ends.
+    pub(super) fn life(&self) -> Life {
+        self.info.life.clone()
+    }
 }
 
 impl Connected for Connection {
@@ -160,8 +182,9 @@ impl AsyncRead for Connection {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if read.is_pending() {
-            let silence = self.silence.as_mut().poll(cx);
-            return silence.map(|()| Err(io::ErrorKind::TimedOut.into()));
+            let over = self.silence.as_mut().poll(cx).is_ready();
+            let over = over || self.cut.as_mut().poll(cx).is_ready();
+            return if over { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { read };
         }
         if buf.filled().len() > before {
             let end = Instant::now() + self.later;

@@ -15,6 +15,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Response, Status, async_trait};
 
 pub(super) use conn::Authorised;
+use conn::Begun;
 
 use self::answers::{Answer, details, read_email, read_symbol, read_threshold, refusal, say};
 use super::Services;
@@ -164,6 +165,7 @@ impl UserService for Legacy {
         request: Request<UserRegisterRequest>,
     ) -> Result<Response<UserResponse>, Status> {
         self.observed("RegisterUser", async {
+            let _begun = begin(request.extensions())?;
             let email = read_email(&request.get_ref().email);
             let key = match &email {
                 Ok(email) => key(request.metadata(), Some(email))?,
@@ -205,6 +207,7 @@ impl UserService for Legacy {
         request: Request<UserLoginRequest>,
     ) -> Result<Response<UserResponse>, Status> {
         self.observed("LoginUser", async {
+            let _begun = begin(request.extensions())?;
             let (_, extensions, UserLoginRequest { email, password }) = request.into_parts();
             let peer = peer(&extensions);
             let login = async {
@@ -334,6 +337,15 @@ fn registered_watch(message: &UserRegisterRequest) -> Result<WatchSpec, Refusal>
     let high: Threshold = read_threshold("high_value", message.high_value)?;
     WatchSpec::new(symbol, low, high, step(), 0)
         .map_err(|error| refusal("low_value and high_value", &error))
+}
+
+/// A login or a registration begins. A connection that is about to end takes none: its client
+/// repeats it over the next one.
+fn begin(extensions: &Extensions) -> Result<Option<Begun>, Fault> {
+    let Some(connection) = extensions.get::<ConnInfo>() else { return Ok(None) };
+    let begun = connection.authorised().begin();
+    let ends = || Fault::Unavailable("this connection is about to end: try again".to_owned());
+    begun.map(Some).ok_or_else(ends)
 }
 
 fn authorise(extensions: &Extensions, account: &Account) {

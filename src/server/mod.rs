@@ -6,6 +6,7 @@
 pub mod board;
 pub mod cache;
 pub mod commands;
+mod connections;
 pub(crate) mod deadline;
 pub mod fanout;
 pub mod fault;
@@ -50,7 +51,7 @@ use self::store::{AccountStore, CommandStore, OperatorStore, QueryStore};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::pipeline::broker::Broker;
-use crate::pipeline::clock::Clock;
+use crate::pipeline::clock::{Clock, Random};
 use crate::pipeline::collect::{Door, Quotes};
 
 /// Bytes of the largest message that carries no ticks: some times what the longest fields take.
@@ -77,6 +78,8 @@ pub struct Ports {
     pub market: Option<Arc<dyn Quotes>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub random: Arc<dyn Random>,
     /// The key of request fingerprints, shared by all servers of a store.
     pub secret: SecretKey,
     /// Where calls are counted.

@@ -67,6 +67,12 @@ pub struct GrpcOptions {
     pub keepalive_interval_ms: u64,
     /// Milliseconds after which a connection that gave none is closed.
     pub keepalive_timeout_ms: u64,
+    /// Milliseconds after which, or up to half of them earlier, a connection is told to take no
+    /// more calls, so that its client connects anew; 0: never. One over which somebody logged in
+    /// to the original's API is never told so: the login would be lost.
+    pub connection_age_max_ms: u64,
+    /// Milliseconds that calls and streams go on after that, before they are ended.
+    pub connection_age_grace_ms: u64,
     /// Milliseconds after which a call is answered DEADLINE_EXCEEDED, should its caller have
     /// set no shorter deadline; a command runs to its end all the same. Streams are not bound.
     pub request_timeout_ms: u64,
@@ -95,6 +101,8 @@ impl Default for GrpcOptions {
             probe_streams_per_connection_max: 4,
             keepalive_interval_ms: 60_000,
             keepalive_timeout_ms: 20_000,
+            connection_age_max_ms: 3_600_000,
+            connection_age_grace_ms: 300_000,
             request_timeout_ms: 30_000,
             commands_max: 1_024,
             shutdown_timeout_ms: 5_000,

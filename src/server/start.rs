@@ -22,6 +22,7 @@ use tower_http::trace::TraceLayer;
 
 use super::board::Board;
 use super::commands::{CommandPorts, Commands};
+use super::connections::{Age, serve_each};
 use super::deadline::DeadlineLayer;
 use super::http;
 use super::incoming::{Incoming, Silence};
@@ -64,6 +65,7 @@ impl Server {
         let grpc = &options.grpc;
         let bind = |error| ServerError::Bind { what: "grpc", addr: grpc.listen, error };
         let transport = transport(grpc)?;
+        let age = age(grpc, &ports);
         let services = Arc::new(services(&options, &ports, shutdown.clone()));
         let (reporter, routes) = routes(&options, &services)?;
         let incoming =
@@ -98,38 +100,30 @@ impl Server {
             .on_body_chunk(())
             .on_eos(())
             .on_failure(());
-        let served = transport
-            .layer(logged)
-            .layer(DeadlineLayer { longest })
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(
-                incoming.into_stream(),
-                shutdown.clone().cancelled_owned(),
-            );
+        let router =
+            transport.layer(logged).layer(DeadlineLayer { longest }).add_routes(routes.prepare());
+        let served = serve_each(incoming, age, shutdown.clone(), move |connection, end| {
+            let end = end.cancelled_owned();
+            router.clone().serve_with_incoming_shutdown(connection, end)
+        });
         let grace = Duration::from_millis(grpc.shutdown_timeout_ms);
         let join = tokio::spawn(async move {
             let over = async {
                 shutdown.cancelled().await;
                 tokio::time::sleep(grace).await;
             };
-            let result = tokio::select! {
-                result = served => result.map_err(|error| ServerError::Serve {
-                    what: "grpc",
-                    error: error.to_string(),
-                }),
+            tokio::select! {
+                () = served => {}
                 () = over => {
                     tracing::warn!("calls were cut off, because the time to end was over");
-                    Ok(())
                 }
-            };
-            // Also when serving failed on its own.
-            shutdown.cancel();
+            }
             within(grace, "commands", services.commands.drain()).await;
             within(grace, "helpers", helpers.wait()).await;
             if let Some(http) = http {
                 within(grace, "http", http).await;
             }
-            result
+            Ok(())
         });
         Ok(Running { grpc_addr, http_addr: pages.addr, join })
     }
@@ -198,6 +192,16 @@ fn silence(options: &GrpcOptions) -> Silence {
     Silence {
         first: Duration::from_millis(options.first_byte_ms),
         later: Duration::from_millis(answered.saturating_add(10_000)),
+    }
+}
+
+fn age(options: &GrpcOptions, ports: &Ports) -> Age {
+    let max = options.connection_age_max_ms;
+    Age {
+        max: (max > 0).then(|| Duration::from_millis(max)),
+        grace: Duration::from_millis(options.connection_age_grace_ms),
+        clock: Arc::clone(&ports.clock),
+        random: Arc::clone(&ports.random),
     }
 }
 

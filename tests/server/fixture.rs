@@ -91,6 +91,7 @@ impl World {
             )),
             market: None,
             clock,
+            random: Arc::new(SeededRandom::new(1)),
             secret: SecretKey::new([7; 32]),
             metrics,
             health: Health::new(),

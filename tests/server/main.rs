@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod age;
 mod at_most_once;
 mod fields;
 mod fixture;

@@ -44,7 +44,7 @@ impl Alerts for Api {
             let stream = self.services.board.stream_alerts(caller.session.user)?;
             let stream =
                 stream.map(|alert| alert.map(|alert| views::alert(&alert, DeliveryState::Pending)));
-            Ok(self.while_valid(caller.token, stream))
+            Ok(self.while_valid(caller, stream))
         })
         .await
     }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::metadata::MetadataMap;
 
 use super::Api;
 use crate::server::fault::Fault;
+use crate::server::incoming::ending;
 use crate::server::sessions::{TokenDigest, digest};
 
 pub(super) use crate::server::sessions::log_in;
@@ -16,6 +18,8 @@ use crate::server::store::{RequestKey, Role, Session};
 pub(super) struct Caller {
     pub(super) session: Arc<Session>,
     pub(super) token: TokenDigest,
+    /// Says when the streams of its connection are to end.
+    pub(super) ending: CancellationToken,
 }
 
 impl Caller {
@@ -27,15 +31,15 @@ impl Caller {
 
 impl Api {
     /// The account of the token that a call bears.
-    pub(super) async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Fault> {
-        let token = token(metadata)?;
+    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Fault> {
+        let token = token(request.metadata())?;
         let session = self.services.sessions.find(token).await?.ok_or_else(log_in)?;
-        Ok(Caller { session, token })
+        Ok(Caller { session, token, ending: ending(request.extensions()) })
     }
 
     /// The account that calls, and its message.
     pub(super) async fn open<T>(&self, request: Request<T>) -> Result<(Caller, T), Fault> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.caller(&request).await?;
         Ok((caller, request.into_inner()))
     }
 
@@ -44,7 +48,7 @@ impl Api {
         &self,
         request: Request<T>,
     ) -> Result<(Caller, Option<RequestKey>, T), Fault> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.caller(&request).await?;
         let key = request_key(request.metadata(), caller.key())?;
         Ok((caller, key, request.into_inner()))
     }

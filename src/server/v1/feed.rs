@@ -31,7 +31,7 @@ impl Feed for Api {
             let (caller, batches) = self.open(request).await?;
             require(&caller.session, FEEDERS)?;
             let answers = self.clone().accept_all(caller.token, batches, before);
-            Ok(self.while_valid(caller.token, answers))
+            Ok(self.while_valid(caller, answers))
         })
         .await
     }

@@ -19,9 +19,9 @@ use tonic::codegen::BoxStream;
 use tonic::service::RoutesBuilder;
 use tonic::{Response, Status};
 
+use self::auth::Caller;
 use super::fault::Fault;
 use super::observe::Observed;
-use super::sessions::TokenDigest;
 use super::{SMALL_BYTES_MAX, Services};
 use crate::proto::v1;
 
@@ -70,18 +70,21 @@ impl Api {
         Ok(Response::new(result?))
     }
 
-    /// A stream that ends when the session that opened it does, or the server.
+    /// A stream that ends when the session that opened it does, its connection, or the server.
     fn while_valid<T: Send + 'static>(
         &self,
-        token: TokenDigest,
+        caller: Caller,
         items: impl Stream<Item = Result<T, Fault>> + Send + 'static,
     ) -> BoxStream<T> {
         let services = Arc::clone(&self.services);
         let ended = Box::pin(async move {
             tokio::select! {
-                fault = services.sessions.ended(token) => fault,
+                fault = services.sessions.ended(caller.token) => fault,
                 () = services.shutdown.cancelled() => {
                     Fault::Unavailable("the server is shutting down".to_owned())
+                }
+                () = caller.ending.cancelled() => {
+                    Fault::Unavailable("the connection has reached its age: open another".to_owned())
                 }
             }
         });

@@ -89,7 +89,7 @@ impl Quotes for Api {
                 services.queries.quote(symbol).await?;
             }
             let stream = stream.map(|quote| quote.map(|quote| views::quote(&quote)));
-            Ok(self.while_valid(caller.token, stream))
+            Ok(self.while_valid(caller, stream))
         })
         .await
     }
