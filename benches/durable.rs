@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Market, Mix};
+use common::Market;
 use cpu_time::ProcessTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures::{StreamExt, stream};
@@ -51,13 +51,7 @@ impl Pipe {
         let log = SqliteLog::open(&log, settings.broker, clock.clone());
         let broker = Arc::new(log.await.unwrap());
         create_topics(broker.as_ref(), &store, 1).await.unwrap();
-        let watches: Vec<_> = (1..=WATCHES)
-            .map(|id| {
-                let email = format!("user{}@example.com", id / 100);
-                (email.parse().unwrap(), market.watch(id, Mix::Crossing).spec)
-            })
-            .collect();
-        store.import([0; 32], &watches).await.unwrap();
+        store.import([0; 32], &market.owned_watches(WATCHES)).await.unwrap();
         let metrics = Metrics::new("bench");
         let options = settings.collect.door;
         let door = LogDoor::new(broker.clone(), clock.clone(), metrics.clone(), 1, options);

@@ -138,13 +138,8 @@ fn main() {
             ratios.push((q1 + q2) / (e1 + e2));
         }
     });
-    support::figure("grpc/quote_per_s", median(&mut quotes));
-    support::figure("grpc/empty_per_s", median(&mut empty));
-    support::figure("grpc/ratio", median(&mut ratios));
+    support::figure("grpc/quote_per_s", support::spread(&mut quotes).0);
+    support::figure("grpc/empty_per_s", support::spread(&mut empty).0);
+    support::figure("grpc/ratio", support::spread(&mut ratios).0);
     server.block_on(embedded.stop(Duration::from_secs(5)));
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Market, Mix};
+use common::Market;
 use cpu_time::ProcessTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mysql_server::Database;
@@ -62,13 +62,7 @@ impl World {
         let broker = Prefixed::over(kafka.broker.clone(), &kafka.prefix);
         create_topics(broker.as_ref(), &store, 1).await.unwrap();
         let mut market = Market::default();
-        let watches: Vec<_> = (1..=WATCHES)
-            .map(|id| {
-                let email = format!("user{}@example.com", id / 100);
-                (email.parse().unwrap(), market.watch(id, Mix::Crossing).spec)
-            })
-            .collect();
-        store.import([0; 32], &watches).await.unwrap();
+        store.import([0; 32], &market.owned_watches(WATCHES)).await.unwrap();
         let ports = EvaluatorPorts {
             broker: broker.clone(),
             store: Arc::new(store) as Arc<dyn EvaluateStore>,

@@ -5,7 +5,7 @@
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tripline::model::{
-    Decimal, Policy, Price, Symbol, Timestamp, UserId, Version, Watch, WatchId, WatchSpec,
+    Decimal, Email, Policy, Price, Symbol, Timestamp, UserId, Version, Watch, WatchId, WatchSpec,
     WatchState,
 };
 use tripline::pipeline::evaluate::{CurrencyIdx, Effects, Engine, EngineTick, SymbolIdx};
@@ -97,6 +97,15 @@ impl Market {
     pub(crate) fn watch(&mut self, id: u64, mix: Mix) -> Watch {
         let at = self.zipf.draw(&mut self.rng);
         self.watch_on(at, id, Version::FIRST, mix)
+    }
+
+    /// Watches with the default policy, a hundred of each user, to be imported into a store.
+    pub(crate) fn owned_watches(&mut self, count: u64) -> Vec<(Email, WatchSpec)> {
+        let watch = |id| {
+            let email = format!("user{}@example.com", id / 100).parse().unwrap();
+            (email, self.watch(id, Mix::Crossing).spec)
+        };
+        (1..=count).map(watch).collect()
     }
 
     /// A watch on a symbol by its rank, with thresholds of its own.

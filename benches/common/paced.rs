@@ -13,7 +13,7 @@ use tripline::pipeline::collect::{MarketError, TickStream};
 use tripline::pipeline::evaluate::EngineTick;
 use tripline::pipeline::notify::{Mail, MailError, Mailer};
 
-use crate::common::{self, Market, Mix};
+use crate::common::{self, Market};
 use crate::support;
 
 const TICKS_PER_S: u64 = 1_000;
@@ -131,11 +131,7 @@ pub(crate) fn watches(market: &mut Market) -> Vec<(Email, WatchSpec)> {
         let spec = WatchSpec::new(told(number), None, high, Policy::default(), 0);
         (format!("told{number}@example.com").parse().unwrap(), spec.unwrap())
     });
-    let others = (1..=WATCHES).map(|id| {
-        let email = format!("user{}@example.com", id / 100).parse().unwrap();
-        (email, market.watch(id, Mix::Crossing).spec)
-    });
-    own.chain(others).collect()
+    own.chain(market.owned_watches(WATCHES)).collect()
 }
 
 /// Waits until the mail of every telling tick is handed over.

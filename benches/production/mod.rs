@@ -58,9 +58,3 @@ pub(crate) fn named(variable: &str) -> Option<String> {
     }
     found
 }
-
-/// The middle of the values, and the lowest and highest.
-pub(crate) fn spread(values: &mut [f64]) -> (f64, f64, f64) {
-    values.sort_unstable_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
-}

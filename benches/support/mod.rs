@@ -48,6 +48,12 @@ pub(crate) fn figure(name: &str, value: f64) {
     println!("figure {name} {value:.3}");
 }
 
+/// The middle of the values, and the lowest and highest.
+pub(crate) fn spread(values: &mut [f64]) -> (f64, f64, f64) {
+    values.sort_unstable_by(f64::total_cmp);
+    (values[values.len() / 2], values[0], values[values.len() - 1])
+}
+
 /// The value that `share` of the values are not above.
 pub(crate) fn percentile(values: &mut [Duration], share: f64) -> Duration {
     values.sort_unstable();
