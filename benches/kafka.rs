@@ -46,7 +46,7 @@ fn records(count: usize) -> Vec<Record> {
         Record {
             key: Some(Bytes::from(format!("S{}", number % 10_000))),
             value: value.into(),
-            headers: Vec::new(),
+            headers: Default::default(),
             time,
         }
     };

@@ -16,7 +16,7 @@ use opentelemetry_sdk::trace::{SdkTracer, Span as SdkSpan};
 
 pub use opentelemetry::trace::SpanKind;
 
-use crate::pipeline::broker::Record;
+use crate::pipeline::broker::{HeaderName, Record};
 
 /// The header of a record whose tick or alert is traced.
 pub const HEADER: &str = "traceparent";
@@ -56,13 +56,13 @@ impl TraceParent {
 
     /// What a record's header says, if it has one.
     pub fn of(record: &Record) -> Option<Self> {
-        let header = record.headers.iter().find(|(name, _)| name == HEADER);
+        let header = record.headers.iter().find(|(name, _)| *name == HeaderName::TRACEPARENT);
         header.and_then(|(_, value)| Self::parse(value))
     }
 
     /// The header to put into a record.
-    pub fn header(&self) -> (String, Bytes) {
-        (HEADER.to_owned(), self.to_text().into())
+    pub fn header(&self) -> (HeaderName, Bytes) {
+        (HeaderName::TRACEPARENT, self.to_text().into())
     }
 
     /// What [`parse`](Self::parse) reads.
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_header_is_read_as_it_is_written() {
         let parent = TraceParent::parse(GOOD.as_bytes()).unwrap();
-        assert_eq!(parent.header(), (HEADER.to_owned(), Bytes::from_static(GOOD.as_bytes())));
+        assert_eq!(parent.header(), (HeaderName::TRACEPARENT, Bytes::from_static(GOOD.as_bytes())));
         assert_eq!(parent.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
         let later = format!("cc{}-more", &GOOD[2..]);
         assert_eq!(TraceParent::parse(later.as_bytes()), Some(parent));

@@ -191,7 +191,7 @@ async fn append_noise(folder: &Path, records: usize) {
     let record = Record {
         key: Some(Bytes::from_static(b"ZZ")),
         value: Bytes::from_static(b"no tick"),
-        headers: Vec::new(),
+        headers: Default::default(),
         time: Timestamp::default(),
     };
     log.append(TICKS_TOPIC, Partition(0), vec![record; records]).await.unwrap();

@@ -164,7 +164,7 @@ async fn topics_grow_once_everything_has_come_to_rest() {
     let tick = Record {
         key: Some("S0".into()),
         value: "x".into(),
-        headers: Vec::new(),
+        headers: Default::default(),
         time: SystemClock.now(),
     };
     world.log.append(TICKS_TOPIC, Partition(1), vec![tick]).await.unwrap();

@@ -93,6 +93,18 @@ pub struct Currency([u8; 8]);
 pub struct CurrencyError(String);
 
 impl Currency {
+    /// The currency that some bytes name.
+    pub fn from_bytes(text: &[u8]) -> Result<Self, CurrencyError> {
+        let mut bytes = [0; 8];
+        let mut valid = (3..=bytes.len()).contains(&text.len());
+        for (to, from) in bytes.iter_mut().zip(text) {
+            valid &= from.is_ascii_alphabetic();
+            *to = *from;
+        }
+        let error = || CurrencyError(String::from_utf8_lossy(text).chars().take(64).collect());
+        if valid { Ok(Self(bytes)) } else { Err(error()) }
+    }
+
     /// The code as text.
     pub fn as_str(&self) -> &str {
         let len = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
@@ -104,13 +116,7 @@ impl FromStr for Currency {
     type Err = CurrencyError;
 
     fn from_str(text: &str) -> Result<Self, CurrencyError> {
-        let valid = (3..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphabetic());
-        if !valid {
-            return Err(CurrencyError(text.chars().take(64).collect()));
-        }
-        let mut bytes = [0; 8];
-        bytes[..text.len()].copy_from_slice(text.as_bytes());
-        Ok(Self(bytes))
+        Self::from_bytes(text.as_bytes())
     }
 }
 

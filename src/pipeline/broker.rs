@@ -1,9 +1,11 @@
 //! Port: a partitioned log that carries records from one node to the next.
 
 use std::fmt;
+use std::ops::Deref;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 use super::cluster::ClusterReport;
@@ -17,7 +19,7 @@ pub struct Record {
     /// The content.
     pub value: Bytes,
     /// Names and values beside the content, in order: the schema, the trace context.
-    pub headers: Vec<(String, Bytes)>,
+    pub headers: Headers,
     /// When the producer made it.
     pub time: Timestamp,
 }
@@ -28,6 +30,54 @@ impl Record {
         let headers: usize =
             self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.key.as_ref().map_or(0, Bytes::len) + self.value.len() + headers + 16
+    }
+}
+
+/// Names and values, in order. One, which is what nearly all records bear, takes no memory of its
+/// own.
+pub type Headers = SmallVec<[(HeaderName, Bytes); 1]>;
+
+/// The name of a header. Those that nodes give take no memory of their own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HeaderName(Name);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Name {
+    Schema,
+    Traceparent,
+    /// None of the others.
+    Other(Box<str>),
+}
+
+impl HeaderName {
+    /// The full name of the protobuf message that a record's value is.
+    pub const SCHEMA: Self = Self(Name::Schema);
+    /// The W3C trace context of what the record is about.
+    pub const TRACEPARENT: Self = Self(Name::Traceparent);
+}
+
+impl From<&str> for HeaderName {
+    fn from(name: &str) -> Self {
+        let known = [Self::SCHEMA, Self::TRACEPARENT].into_iter().find(|known| **known == *name);
+        known.unwrap_or_else(|| Self(Name::Other(name.into())))
+    }
+}
+
+impl Deref for HeaderName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match &self.0 {
+            Name::Schema => "schema",
+            Name::Traceparent => "traceparent",
+            Name::Other(name) => name,
+        }
+    }
+}
+
+impl fmt::Debug for HeaderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
     }
 }
 

@@ -1,11 +1,12 @@
 //! The codec of the records between nodes: protobuf, with the schema's name in a header.
 
-use std::borrow::Cow;
+use std::num::NonZero;
 
 use bytes::Bytes;
 use prost::Message;
+use smallvec::smallvec;
 
-use super::broker::Record;
+use super::broker::{HeaderName, Record};
 use crate::model::{
     Alert, AlertId, Condition, Currency, CurrencyError, MarketState, Price, Symbol, SymbolError,
     Tick, Timestamp, UserId, Version, WatchId,
@@ -17,7 +18,6 @@ pub const TICKS_TOPIC: &str = "to-alert-system";
 /// The topic from the evaluator to the notifier.
 pub const ALERTS_TOPIC: &str = "to-notifier";
 
-const SCHEMA_HEADER: &str = "schema";
 const TICK_SCHEMA: &str = "tripline.records.v1.Tick";
 const ALERT_SCHEMA: &str = "tripline.records.v1.Alert";
 
@@ -57,9 +57,9 @@ pub fn encode_tick(tick: &Tick, accepted: Timestamp) -> Record {
     record(TICK_SCHEMA, &tick.symbol, message.encode_to_vec(), accepted)
 }
 
-/// A tick as its record has it: the names are not checked, since a reader knows nearly all of
-/// them already.
-#[derive(Clone, Debug)]
+/// A tick as its record has it: the symbol is not checked, since a reader knows nearly all of them
+/// already.
+#[derive(Clone, Copy, Debug)]
 pub struct RawTick<'a> {
     /// The record's key, empty where there is none.
     pub key: &'a [u8],
@@ -69,7 +69,8 @@ pub struct RawTick<'a> {
     pub price: Price,
     /// The state of its market, where the record states one that is known here.
     pub market: Option<MarketState>,
-    currency: Cow<'a, str>,
+    /// The currency, where the record states one.
+    pub currency: Option<Currency>,
 }
 
 impl RawTick<'_> {
@@ -77,68 +78,61 @@ impl RawTick<'_> {
     pub fn symbol(&self) -> Result<Symbol, DecodeError> {
         Ok(Symbol::from_bytes(self.key)?)
     }
-
-    /// The currency, where the record states one.
-    pub fn currency(&self) -> Result<Option<Currency>, DecodeError> {
-        Ok(if self.currency.is_empty() { None } else { Some(self.currency.parse()?) })
-    }
 }
 
-/// Reads the tick of a record, all but its names.
+/// Reads the tick of a record, all but its symbol.
 pub fn read_tick(record: &Record) -> Result<RawTick<'_>, DecodeError> {
     check_schema(record, TICK_SCHEMA)?;
-    let (time_ms, units, currency, market) = match plain_tick(&record.value) {
-        Some((time_ms, units, currency, market)) => {
-            (time_ms, units, Cow::Borrowed(currency), market)
-        }
-        None => {
-            let message = records::Tick::decode(record.value.as_ref())
-                .map_err(|error| DecodeError::Malformed(TICK_SCHEMA, error.to_string()))?;
-            (message.time_ms, message.price, Cow::Owned(message.currency), message.market)
-        }
-    };
+    let key = record.key.as_deref().unwrap_or_default();
+    if let Some((time_ms, units, currency, market)) = plain_tick(&record.value) {
+        return raw_tick(key, time_ms, units, currency, market);
+    }
+    let message = records::Tick::decode(record.value.as_ref())
+        .map_err(|error| DecodeError::Malformed(TICK_SCHEMA, error.to_string()))?;
+    raw_tick(key, message.time_ms, message.price, message.currency.as_bytes(), message.market)
+}
+
+#[inline]
+fn raw_tick<'a>(
+    key: &'a [u8],
+    time_ms: i64,
+    units: u64,
+    currency: &[u8],
+    market: i32,
+) -> Result<RawTick<'a>, DecodeError> {
     Ok(RawTick {
-        key: record.key.as_deref().unwrap_or_default(),
+        key,
         time: time("time_ms", time_ms)?,
         price: price("price", units)?,
         market: market_state(market),
-        currency,
+        currency: if currency.is_empty() { None } else { Some(Currency::from_bytes(currency)?) },
     })
 }
 
 /// The tick of a record.
 pub fn decode_tick(record: &Record) -> Result<Tick, DecodeError> {
     let raw = read_tick(record)?;
-    let (symbol, currency) = (raw.symbol()?, raw.currency()?);
-    Ok(Tick { symbol, time: raw.time, price: raw.price, currency, market: raw.market })
+    let RawTick { time, price, market, currency, .. } = raw;
+    Ok(Tick { symbol: raw.symbol()?, time, price, currency, market })
 }
 
 /// The fields of a message that is written as encoders write it: every field once, in order. It
 /// is read in place, because every tick comes by here; `None` for whatever else protobuf allows.
-fn plain_tick(value: &[u8]) -> Option<(i64, u64, &str, i32)> {
+fn plain_tick(value: &[u8]) -> Option<(i64, u64, &[u8], i32)> {
     const TIME_MS: u8 = 1 << 3;
     const PRICE: u8 = 2 << 3 | 1;
     const CURRENCY: u8 = 3 << 3 | 2;
     const MARKET: u8 = 4 << 3;
     let [TIME_MS, rest @ ..] = value else { return None };
-    // A date of this millennium takes 6 bytes, and a time stamp never more than 8.
-    let (mut zigzag, mut length) = (0u64, 0);
-    for (at, byte) in rest.iter().take(8).enumerate() {
-        zigzag |= u64::from(byte & 0x7f) << (7 * at);
-        if byte & 0x80 == 0 {
-            length = at + 1;
-            break;
-        }
-    }
+    let (zigzag, rest) = short_varint(rest)?;
     let time_ms = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
-    let [PRICE, rest @ ..] = rest.get(length..).filter(|_| length > 0)? else { return None };
+    let [PRICE, rest @ ..] = rest else { return None };
     let (price, rest) = rest.split_first_chunk()?;
     let (currency, rest) = match rest {
         [CURRENCY, length, rest @ ..] if *length < 0x80 => {
-            let (text, rest) = rest.split_at_checked(usize::from(*length))?;
-            (std::str::from_utf8(text).ok()?, rest)
+            rest.split_at_checked(usize::from(*length))?
         }
-        rest => ("", rest),
+        rest => (&[][..], rest),
     };
     let market = match rest {
         [] => 0,
@@ -146,6 +140,21 @@ fn plain_tick(value: &[u8]) -> Option<(i64, u64, &str, i32)> {
         _ => return None,
     };
     Some((time_ms, u64::from_le_bytes(*price), currency, market))
+}
+
+/// Takes a varint of up to 8 bytes off the front; something must follow it, so that there are 8. A
+/// date of this millennium takes 6 bytes, and a time stamp never more.
+fn short_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let word = u64::from_le_bytes(*bytes.first_chunk()?);
+    // The first byte without its uppermost bit is the last.
+    let last = NonZero::new(!word & 0x8080_8080_8080_8080)?;
+    let bits = last.trailing_zeros() + 1;
+    let word = word & (u64::MAX >> (64 - bits));
+    // Groups of 7 bits are joined to 14, 28 and 56.
+    let word = (word & 0x007f_007f_007f_007f) | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let word = (word & 0x0000_3fff_0000_3fff) | (word & 0x3fff_0000_3fff_0000) >> 2;
+    let word = (word & 0x0000_0000_0fff_ffff) | (word & 0x0fff_ffff_0000_0000) >> 4;
+    Some((word, &bytes[bits as usize / 8..]))
 }
 
 fn market_code(state: MarketState) -> records::MarketState {
@@ -219,48 +228,58 @@ fn record(schema: &'static str, symbol: &Symbol, value: Vec<u8>, time: Timestamp
     Record {
         key: Some(Bytes::copy_from_slice(symbol.as_bytes())),
         value: value.into(),
-        headers: vec![(SCHEMA_HEADER.to_owned(), Bytes::from_static(schema.as_bytes()))],
+        headers: smallvec![(HeaderName::SCHEMA, Bytes::from_static(schema.as_bytes()))],
         time,
     }
 }
 
+/// The known schema of a name.
+pub(crate) fn known_schema(name: &[u8]) -> Option<&'static str> {
+    [TICK_SCHEMA, ALERT_SCHEMA].into_iter().find(|known| known.as_bytes() == name)
+}
+
 /// The header that the records of a topic bear.
-pub fn schema_header(topic: &str) -> Option<(String, Bytes)> {
+pub fn schema_header(topic: &str) -> Option<(HeaderName, Bytes)> {
     let schema = match topic {
         TICKS_TOPIC => TICK_SCHEMA,
         ALERTS_TOPIC => ALERT_SCHEMA,
         _ => return None,
     };
-    Some((SCHEMA_HEADER.to_owned(), Bytes::from_static(schema.as_bytes())))
+    Some((HeaderName::SCHEMA, Bytes::from_static(schema.as_bytes())))
 }
 
+#[inline]
 fn check_schema(record: &Record, expected: &'static str) -> Result<(), DecodeError> {
-    let header = record.headers.iter().find(|(name, _)| name == SCHEMA_HEADER);
+    let header = record.headers.iter().find(|(name, _)| *name == HeaderName::SCHEMA);
     match header {
         Some((_, found)) if found.as_ref() == expected.as_bytes() => Ok(()),
-        other => Err(DecodeError::Schema {
-            expected,
-            found: other.map_or_else(
-                || "no header".to_owned(),
-                |(_, found)| String::from_utf8_lossy(found).chars().take(100).collect(),
-            ),
-        }),
+        other => Err(other_schema(expected, other.map(|(_, found)| &found[..]))),
     }
+}
+
+#[cold]
+fn other_schema(expected: &'static str, found: Option<&[u8]>) -> DecodeError {
+    let text = |found| String::from_utf8_lossy(found).chars().take(100).collect();
+    DecodeError::Schema { expected, found: found.map_or_else(|| "no header".to_owned(), text) }
 }
 
 fn symbol(record: &Record) -> Result<Symbol, DecodeError> {
     Ok(Symbol::from_bytes(record.key.as_deref().unwrap_or_default())?)
 }
 
+#[inline]
 fn time(field: &'static str, millis: i64) -> Result<Timestamp, DecodeError> {
-    Timestamp::from_millis(millis).ok_or_else(|| DecodeError::OutOfRange(field, millis.to_string()))
+    Timestamp::from_millis(millis).ok_or_else(|| out_of_range(field, millis))
 }
 
+#[inline]
 fn price(field: &'static str, units: u64) -> Result<Price, DecodeError> {
-    i64::try_from(units)
-        .ok()
-        .and_then(Price::from_units)
-        .ok_or_else(|| DecodeError::OutOfRange(field, units.to_string()))
+    i64::try_from(units).ok().and_then(Price::from_units).ok_or_else(|| out_of_range(field, units))
+}
+
+#[cold]
+fn out_of_range(field: &'static str, found: impl ToString) -> DecodeError {
+    DecodeError::OutOfRange(field, found.to_string())
 }
 
 #[cfg(test)]
@@ -311,10 +330,11 @@ mod tests {
             wrong in any::<(usize, u8)>(),
         ) {
             let mut value = records::Tick { time_ms, price, currency, market }.encode_to_vec();
+            // A currency that is no text is refused later, as one.
             let plain = |value: &[u8]| {
-                plain_tick(value).map(|(time_ms, price, currency, market)| {
-                    records::Tick { time_ms, price, currency: currency.to_owned(), market }
-                })
+                let (time_ms, price, currency, market) = plain_tick(value)?;
+                let currency = String::from_utf8(currency.to_owned()).ok()?;
+                Some(records::Tick { time_ms, price, currency, market })
             };
             let decoded = |value: &[u8]| records::Tick::decode(value).ok();
             for bytes in [&value[..], &value[..cut.min(value.len())]] {

@@ -60,7 +60,7 @@ async fn play(steps: Vec<Step>) {
         match step {
             Step::Append { records, size } => {
                 let batch: Vec<Record> = (0..records)
-                    .map(|i| Record { headers: Vec::new(), ..sized(size + i) })
+                    .map(|i| Record { headers: Default::default(), ..sized(size + i) })
                     .collect();
                 match log.append(TOPIC, P0, batch.clone()).await {
                     Ok(base) => {

@@ -86,14 +86,14 @@ async fn partitions_are_apart<F: Fixture>(fixture: &F) {
 async fn records_come_back_as_they_were<F: Fixture>(fixture: &F) {
     let broker = fixture.with_topic(Limits::WIDE).await;
     let plain = record("x");
-    let header = |name: &str, value: &'static [u8]| (name.to_owned(), Bytes::from_static(value));
+    let header = |name: &str, value: &'static [u8]| (name.into(), Bytes::from_static(value));
     let records = vec![
         plain.clone(),
         Record { key: None, ..plain.clone() },
         Record { key: Some(Bytes::new()), value: Bytes::new(), ..plain.clone() },
         Record { value: Bytes::from_static(&[0, 255, 10]), ..plain.clone() },
         Record {
-            headers: vec![header("a", b""), header("b", &[0xff]), header("ü", b"1")],
+            headers: [header("a", b""), header("b", &[0xff]), header("ü", b"1")].into(),
             time: Timestamp::from_millis(0).unwrap(),
             ..plain
         },
@@ -105,8 +105,8 @@ async fn records_come_back_as_they_were<F: Fixture>(fixture: &F) {
 
 async fn headers_are_a_list<F: Fixture>(fixture: &F) {
     let broker = fixture.with_topic(Limits::WIDE).await;
-    let header = |name: &str, value: &'static [u8]| (name.to_owned(), Bytes::from_static(value));
-    let headers = vec![header("b", b"2"), header("a", b""), header("b", &[0xff])];
+    let header = |name: &str, value: &'static [u8]| (name.into(), Bytes::from_static(value));
+    let headers = [header("b", b"2"), header("a", b""), header("b", &[0xff])].into();
     let records = vec![Record { headers, ..record("x") }];
     broker.append(TOPIC, P0, records.clone()).await.unwrap();
     let read = read_all(&*broker, P0, Offset(0), 1 << 20).await.unwrap();

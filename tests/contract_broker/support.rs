@@ -56,7 +56,7 @@ pub(crate) fn record(text: impl Into<String>) -> Record {
     Record {
         key: Some(Bytes::from_static(b"AAPL")),
         value: Bytes::from(text.into()),
-        headers: Vec::new(),
+        headers: Default::default(),
         time: Timestamp::from_millis(1_700_000_000_000).unwrap(),
     }
 }

@@ -75,10 +75,10 @@ pub(crate) fn batch_seeds() -> Vec<Vec<u8>> {
     let record = |key: Option<&'static [u8]>, value: &'static [u8]| Record {
         key: key.map(Bytes::from_static),
         value: Bytes::from_static(value),
-        headers: vec![("schema".to_owned(), Bytes::from_static(b"tick"))],
+        headers: [("schema".into(), Bytes::from_static(b"tick"))].into(),
         time: Timestamp::MAX,
     };
-    let bare = Record { headers: Vec::new(), ..record(None, b"") };
+    let bare = Record { headers: Default::default(), ..record(None, b"") };
     vec![
         fuzzing::batch_of(&[record(Some(b"AAPL"), b"190.5"), bare.clone()]).to_vec(),
         fuzzing::batch_of(&[bare]).to_vec(),

@@ -103,7 +103,7 @@ fn record(text: &str) -> Record {
     Record {
         key: Some(Bytes::from_static(b"AAPL")),
         value: Bytes::from(text.to_owned()),
-        headers: Vec::new(),
+        headers: Default::default(),
         time: SystemClock.now(),
     }
 }

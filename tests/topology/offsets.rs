@@ -17,8 +17,12 @@ const UNREAD: u64 = 2;
 /// Checks it, once every process has stopped.
 pub(crate) async fn kafka_shows_the_positions(fleet: &Fleet) {
     let Some((broker, run)) = fleet.broker() else { return };
-    let record =
-        Record { key: None, value: "x".into(), headers: Vec::new(), time: SystemClock.now() };
+    let record = Record {
+        key: None,
+        value: "x".into(),
+        headers: Default::default(),
+        time: SystemClock.now(),
+    };
     let unread = vec![record; usize::try_from(UNREAD).unwrap()];
     broker.append(TICKS_TOPIC, Partition(0), unread).await.unwrap();
 

@@ -6,11 +6,15 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::model::Timestamp;
-use crate::pipeline::broker::Record;
+use crate::pipeline::broker::{Headers, Record};
+use crate::pipeline::record::known_schema;
 
 /// What is not a record that [`encode`] made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
+
+/// The bytes of a length.
+const LENGTH: usize = size_of::<u32>();
 
 /// The length that says that there is no key.
 const NO_KEY: u32 = u32::MAX;
@@ -38,28 +42,37 @@ pub(crate) fn encode(records: &[Record]) -> Bytes {
 
 /// Passes over the next record of a body.
 pub(super) fn skip(body: &mut Bytes) -> Result<(), Malformed> {
-    take(body).map(drop)
+    let record = take(&mut &body[..])?.len();
+    body.advance(LENGTH + record);
+    Ok(())
 }
 
 /// Takes the next record off a body. Its parts share the body's memory.
 pub(crate) fn decode(body: &mut Bytes) -> Result<Record, Malformed> {
-    let mut rest = take(body)?;
+    let mut rest = take(&mut &body[..])?;
+    let size = LENGTH + rest.len();
     let time = rest.try_get_i64_le().map_err(|_| Malformed)?;
     let time = Timestamp::from_millis(time).ok_or(Malformed)?;
     let key = match rest.try_get_u32_le().map_err(|_| Malformed)? {
         NO_KEY => None,
-        length => Some(split(&mut rest, length)?),
+        length => Some(body.slice_ref(split(&mut rest, length)?)),
     };
-    let value = take(&mut rest)?;
+    let value = body.slice_ref(take(&mut rest)?);
     let count = rest.try_get_u32_le().map_err(|_| Malformed)?;
     // No capacity from a number that damage may have made huge.
-    let mut headers = Vec::new();
+    let mut headers = Headers::new();
     for _ in 0..count {
-        let name = take(&mut rest)?;
-        let name = std::str::from_utf8(&name).map_err(|_| Malformed)?.to_owned();
-        headers.push((name, take(&mut rest)?));
+        let name = std::str::from_utf8(take(&mut rest)?).map_err(|_| Malformed)?;
+        let value = take(&mut rest)?;
+        // Most of them are one of few, and need no share of the body.
+        let known = known_schema(value).map(|schema| Bytes::from_static(schema.as_bytes()));
+        headers.push((name.into(), known.unwrap_or_else(|| body.slice_ref(value))));
     }
-    if rest.is_empty() { Ok(Record { key, value, headers, time }) } else { Err(Malformed) }
+    if !rest.is_empty() {
+        return Err(Malformed);
+    }
+    body.advance(size);
+    Ok(Record { key, value, headers, time })
 }
 
 fn encoded_len(record: &Record) -> usize {
@@ -78,34 +91,42 @@ fn length(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-fn take(bytes: &mut Bytes) -> Result<Bytes, Malformed> {
+/// Takes what comes after its length.
+fn take<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     let length = bytes.try_get_u32_le().map_err(|_| Malformed)?;
     split(bytes, length)
 }
 
-fn split(bytes: &mut Bytes, length: u32) -> Result<Bytes, Malformed> {
+fn split<'a>(bytes: &mut &'a [u8], length: u32) -> Result<&'a [u8], Malformed> {
     let length = usize::try_from(length).map_err(|_| Malformed)?;
-    if length > bytes.len() { Err(Malformed) } else { Ok(bytes.split_to(length)) }
+    bytes.split_off(..length).ok_or(Malformed)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use smallvec::smallvec;
 
     use super::*;
+    use crate::pipeline::broker::HeaderName;
 
     fn bytes() -> impl Strategy<Value = Bytes> {
         prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from)
+    }
+
+    fn name() -> impl Strategy<Value = HeaderName> {
+        prop_oneof!["schema|traceparent", ".{0,5}"].prop_map(|name| name.as_str().into())
     }
 
     prop_compose! {
         fn record()(
             key in prop::option::of(bytes()),
             value in bytes(),
-            headers in prop::collection::vec((".{0,5}", bytes()), 0..3),
+            headers in prop::collection::vec((name(), bytes()), 0..3),
             millis in Timestamp::MIN.millis()..=Timestamp::MAX.millis(),
         ) -> Record {
-            Record { key, value, headers, time: Timestamp::from_millis(millis).unwrap() }
+            let time = Timestamp::from_millis(millis).unwrap();
+            Record { key, value, headers: headers.into(), time }
         }
     }
 
@@ -134,7 +155,7 @@ mod tests {
         let record = Record {
             key: Some(Bytes::from_static(b"AAPL")),
             value: Bytes::from_static(b"190.5"),
-            headers: vec![("schema".to_owned(), Bytes::from_static(b"tick"))],
+            headers: smallvec![(HeaderName::SCHEMA, Bytes::from_static(b"tick"))],
             time: Timestamp::default(),
         };
         let body = encode(&[record]);

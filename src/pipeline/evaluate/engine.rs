@@ -1,14 +1,12 @@
 //! The evaluator of many symbols: a gate per symbol that lets almost every tick pass in a
 //! few nanoseconds, and behind it the symbol's watches.
 
-use std::collections::HashMap;
 use std::hint::black_box;
-
-use foldhash::fast::RandomState;
 
 use super::node::Node;
 use super::policy::{Moment, Quiet};
 use super::slot::{Slot, Sweep};
+use super::symbols::{Kept, Symbols};
 use super::tree::Tree;
 use super::{Effects, Outcome};
 use crate::model::{Currency, LastTick, Price, Symbol, Timestamp, Watch, WatchId, WatchState};
@@ -71,9 +69,7 @@ impl Gate {
 /// An index that this engine did not give out is a mistake in the program, and panics.
 #[derive(Debug, Default)]
 pub struct Engine {
-    /// By a keyed hash, because names come from outside.
-    symbols: HashMap<Symbol, SymbolIdx, RandomState>,
-    names: Vec<Symbol>,
+    symbols: Symbols,
     gates: Vec<Gate>,
     trees: Vec<Tree>,
     /// Of the codes from 1 on.
@@ -100,9 +96,7 @@ impl Engine {
         if let Some(idx) = self.find(symbol.as_bytes()) {
             return idx;
         }
-        let idx = SymbolIdx(u32::try_from(self.names.len()).expect("more than 2^32 symbols"));
-        self.symbols.insert(symbol, idx);
-        self.names.push(symbol);
+        let idx = self.symbols.add(symbol);
         self.gates.push(Gate {
             quiet: Quiet::ALWAYS,
             time: NO_TICK,
@@ -115,12 +109,12 @@ impl Engine {
 
     /// The index of a symbol by its upper-case bytes, if it has one.
     pub fn find(&self, symbol: &[u8]) -> Option<SymbolIdx> {
-        self.symbols.get(symbol).copied()
+        self.symbols.find(symbol)
     }
 
     /// The symbol of an index.
     pub fn name(&self, idx: SymbolIdx) -> Symbol {
-        self.names[idx.0 as usize]
+        *self.symbols.name(idx)
     }
 
     /// The code of a currency, which it is given if it has none.
@@ -183,7 +177,7 @@ impl Engine {
         let idx = self.symbol(watch.spec.symbol());
         let at = idx.0 as usize;
         let last = self.gates[at].last();
-        let (symbol, watches) = (&self.names[at], &mut self.watches);
+        let (symbol, watches) = (self.symbols.name(idx), &mut self.watches);
         let mut next = |held: Option<Slot>| {
             if held.is_some_and(|held| held.version >= watch.version) {
                 return None;
@@ -260,6 +254,16 @@ impl Engine {
         }
     }
 
+    /// What is kept of a symbol beside its state.
+    pub(super) fn kept(&mut self, idx: SymbolIdx) -> &mut Kept {
+        self.symbols.kept(idx)
+    }
+
+    /// Reads a symbol's gate, for the sake of reading it.
+    pub(super) fn touch(&self, idx: SymbolIdx) -> i64 {
+        self.gates[idx.0 as usize].time
+    }
+
     fn read_ahead<'a>(&self, ticks: impl IntoIterator<Item = &'a EngineTick>) {
         let mut read = 0;
         for tick in ticks {
@@ -316,7 +320,7 @@ impl Engine {
         let before = Moment { price: gate.price, ..at };
         (gate.time, gate.price) = (at.time, at.price);
         let mut sweep = Sweep {
-            symbol: &self.names[idx],
+            symbol: self.symbols.name(tick.symbol),
             tick: LastTick { time: tick.time, price: tick.price },
             at,
             before,

@@ -25,6 +25,7 @@ pub mod reference;
 mod rules;
 mod slot;
 mod store;
+mod symbols;
 #[cfg(test)]
 mod tests;
 mod traced;

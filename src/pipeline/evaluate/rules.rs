@@ -1,7 +1,9 @@
 //! The evaluator's stage: records and changes in, one evaluation to commit out.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 
+use super::symbols::Kept;
 use super::{
     Applied, ChangeKind, Effects, Engine, EngineTick, Evaluation, NumberedAlert, Outcome,
     PendingChange, PricePoint, SymbolIdx, SymbolState, Traced,
@@ -43,21 +45,6 @@ pub struct Step {
     pub traced: Traced,
 }
 
-/// What is known of a symbol beside the engine's state.
-#[derive(Clone, Copy, Default)]
-struct Kept {
-    /// How many prices were kept.
-    prices: u64,
-    /// The second of the newest one.
-    second: i64,
-    /// Where the newest one stands among those to commit, plus 1; 0 if it is committed.
-    point: u32,
-    /// Whether the state is to be committed.
-    dirty: bool,
-    /// The state of its market, as the last tick stated it.
-    market: Option<MarketState>,
-}
-
 /// Evaluates records and changes of one partition with an [`Engine`].
 ///
 /// Quiet ticks are gathered until something happens, a [`Input::Flush`] comes or
@@ -66,7 +53,6 @@ struct Kept {
 pub struct Rules {
     engine: Engine,
     partition: Partition,
-    kept: Vec<Kept>,
     dirty: Vec<SymbolIdx>,
     effects: Effects,
     step: Step,
@@ -99,7 +85,6 @@ impl Rules {
         Self {
             engine: Engine::new(),
             partition,
-            kept: Vec::new(),
             dirty: Vec::new(),
             effects: Effects::default(),
             step: Step::default(),
@@ -119,7 +104,7 @@ impl Rules {
         self.engine.restore_symbol(idx, state.last, state.currency);
         let second = state.last.map_or(i64::MIN, |last| second(last.time));
         let (prices, market) = (state.prices, state.market);
-        *self.kept(idx) = Kept { prices, second, market, ..Kept::default() };
+        *self.engine.kept(idx) = Kept { prices, second, market, ..Kept::default() };
     }
 
     /// Takes a stored watch over. One that was changed since its state was made is left to its
@@ -133,14 +118,6 @@ impl Rules {
     /// How many watches there are.
     pub fn watches(&self) -> usize {
         self.engine.len()
-    }
-
-    fn kept(&mut self, idx: SymbolIdx) -> &mut Kept {
-        let at = idx.0 as usize;
-        if at >= self.kept.len() {
-            self.kept.resize(at + 1, Kept { second: i64::MIN, ..Kept::default() });
-        }
-        &mut self.kept[at]
     }
 
     /// Evaluates some inputs; returns how many, which is less than all if the step is full.
@@ -175,9 +152,11 @@ impl Rules {
         for input in inputs {
             if let Input::Record(placed) = input {
                 let raw = read_tick(&placed.record);
-                ticks.push(raw.and_then(|raw| Ok((self.engine_tick(&raw)?, raw.market))));
+                ticks.push(raw.and_then(|raw| Ok((self.engine_tick(raw)?, raw.market))));
             }
         }
+        let touch = |read, (tick, _): &(EngineTick, _)| read ^ self.engine.touch(tick.symbol);
+        black_box(ticks.iter().flatten().fold(0, touch));
         self.engine.look_ahead(ticks.iter().flatten().map(|(tick, _)| tick));
         self.engine.look_ahead_changes(inputs.iter().filter_map(changed_watch));
     }
@@ -209,8 +188,8 @@ impl Rules {
     }
 
     /// The tick with its names as the engine has them.
-    fn engine_tick(&mut self, raw: &RawTick<'_>) -> Result<EngineTick, DecodeError> {
-        let currency = self.engine.currency(raw.currency()?);
+    fn engine_tick(&mut self, raw: RawTick<'_>) -> Result<EngineTick, DecodeError> {
+        let currency = self.engine.currency(raw.currency);
         let symbol = match self.engine.find(raw.key) {
             Some(symbol) => symbol,
             None => self.engine.symbol(raw.symbol()?),
@@ -236,7 +215,7 @@ impl Rules {
     fn keep(&mut self, tick: EngineTick, market: Option<MarketState>) {
         let symbol = self.engine.name(tick.symbol);
         let points = self.step.evaluation.prices.len();
-        let kept = self.kept(tick.symbol);
+        let kept = self.engine.kept(tick.symbol);
         let newly_dirty = !std::mem::replace(&mut kept.dirty, true);
         kept.market = market;
         let second = second(tick.time);
@@ -285,7 +264,7 @@ impl Rules {
             }
             ChangeKind::Reset => {
                 self.engine.reset_symbol(change.symbol, &mut self.effects);
-                let kept = self.kept(idx);
+                let kept = self.engine.kept(idx);
                 (kept.second, kept.market) = (i64::MIN, None);
                 if !std::mem::replace(&mut kept.dirty, true) {
                     self.dirty.push(idx);
@@ -323,14 +302,15 @@ impl Rules {
         out.evaluation.states = states.into_iter().collect();
         out.evaluation.states.sort_unstable_by_key(|(watch, _)| *watch);
         for idx in self.dirty.drain(..) {
-            let kept = &mut self.kept[idx.0 as usize];
+            let kept = self.engine.kept(idx);
             (kept.dirty, kept.point) = (false, 0);
+            let (market, prices) = (kept.market, kept.prices);
             out.evaluation.symbols.push(SymbolState {
                 symbol: self.engine.name(idx),
                 last: self.engine.last(idx),
                 currency: self.engine.pinned(idx),
-                market: kept.market,
-                prices: kept.prices,
+                market,
+                prices,
             });
         }
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::model::AlertSeq;
-use crate::pipeline::broker::Record;
+use crate::pipeline::broker::{HeaderName, Record};
 use crate::trace::{Span, SpanKind, TraceParent};
 
 /// The traced ticks of a step that told something, in order; mostly none.
@@ -37,7 +37,7 @@ impl Traced {
     }
 
     /// The header of an alert's record, if its tick is traced.
-    pub fn header(&self, alert: AlertSeq) -> Option<(String, Bytes)> {
+    pub fn header(&self, alert: AlertSeq) -> Option<(HeaderName, Bytes)> {
         let at = self.0.partition_point(|told| told.last < alert);
         let told = self.0.get(at).filter(|told| told.after < alert)?;
         told.span.parent().map(|parent| parent.header())
@@ -57,8 +57,12 @@ mod tests {
     #[test]
     fn a_tick_without_a_header_is_not_noted() {
         let mut traced = Traced::default();
-        let record =
-            Record { key: None, value: Bytes::new(), headers: vec![], time: Timestamp::MIN };
+        let record = Record {
+            key: None,
+            value: Bytes::new(),
+            headers: Default::default(),
+            time: Timestamp::MIN,
+        };
         traced.note(&record, AlertSeq(0), AlertSeq(1));
         traced.begin();
         assert!(traced.0.is_empty() && traced.header(AlertSeq(1)).is_none());

@@ -7,6 +7,7 @@ use rskafka::record::{Record as KafkaRecord, RecordAndOffset};
 
 use crate::model::{Offset, Timestamp};
 use crate::pipeline::broker::{Placed, Record};
+use crate::pipeline::record::known_schema;
 
 /// To Kafka.
 pub(super) fn to_kafka(record: &Record) -> KafkaRecord {
@@ -16,7 +17,7 @@ pub(super) fn to_kafka(record: &Record) -> KafkaRecord {
         headers: record
             .headers
             .iter()
-            .map(|(name, value)| (name.clone(), value.to_vec()))
+            .map(|(name, value)| (name.to_string(), value.to_vec()))
             .collect(),
         timestamp: DateTime::from_timestamp_millis(record.time.millis()).unwrap_or_default(),
     }
@@ -25,7 +26,10 @@ pub(super) fn to_kafka(record: &Record) -> KafkaRecord {
 /// From Kafka. A record without a value has an empty one.
 pub(super) fn from_kafka(found: RecordAndOffset) -> Placed {
     let RecordAndOffset { record, offset } = found;
-    let headers = record.headers.into_iter().map(|(name, value)| (name, Bytes::from(value)));
+    let headers = record.headers.into_iter().map(|(name, value)| {
+        let known = known_schema(&value).map(|schema| Bytes::from_static(schema.as_bytes()));
+        (name.as_str().into(), known.unwrap_or_else(|| value.into()))
+    });
     Placed {
         offset: Offset(u64::try_from(offset).unwrap_or_default()),
         record: Record {

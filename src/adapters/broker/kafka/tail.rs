@@ -101,7 +101,8 @@ mod tests {
     /// A record of 20 bytes.
     fn placed(offset: u64) -> Placed {
         let value = Bytes::from_static(b"1234");
-        let record = Record { key: None, value, headers: Vec::new(), time: Timestamp::default() };
+        let record =
+            Record { key: None, value, headers: Default::default(), time: Timestamp::default() };
         Placed { offset: Offset(offset), record }
     }
 

@@ -11,7 +11,7 @@ const P0: Partition = Partition(0);
 
 fn record(size: usize) -> Record {
     let value = Bytes::from(vec![1; size]);
-    Record { key: None, value, headers: Vec::new(), time: Timestamp::default() }
+    Record { key: None, value, headers: Default::default(), time: Timestamp::default() }
 }
 
 async fn log() -> (TempDir, SqliteLog) {
