@@ -93,7 +93,7 @@ async fn records_come_back_as_they_were<F: Fixture>(fixture: &F) {
         Record { key: Some(Bytes::new()), value: Bytes::new(), ..plain.clone() },
         Record { value: Bytes::from_static(&[0, 255, 10]), ..plain.clone() },
         Record {
-            headers: [header("a", b""), header("b", &[0xff]), header("ü", b"1")].into(),
+            headers: vec![header("a", b""), header("b", &[0xff]), header("ü", b"1")].into(),
             time: Timestamp::from_millis(0).unwrap(),
             ..plain
         },
@@ -106,7 +106,7 @@ async fn records_come_back_as_they_were<F: Fixture>(fixture: &F) {
 async fn headers_are_a_list<F: Fixture>(fixture: &F) {
     let broker = fixture.with_topic(Limits::WIDE).await;
     let header = |name: &str, value: &'static [u8]| (name.into(), Bytes::from_static(value));
-    let headers = [header("b", b"2"), header("a", b""), header("b", &[0xff])].into();
+    let headers = vec![header("b", b"2"), header("a", b""), header("b", &[0xff])].into();
     let records = vec![Record { headers, ..record("x") }];
     broker.append(TOPIC, P0, records.clone()).await.unwrap();
     let read = read_all(&*broker, P0, Offset(0), 1 << 20).await.unwrap();
