@@ -247,6 +247,7 @@ impl Commands {
 
     fn conflict(&self) -> Fault {
         self.ports.metrics.request_conflicts.inc();
+        tracing::info!("a request id came again with another request");
         Fault::Conflict
     }
 

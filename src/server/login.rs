@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tracing::Instrument as _;
+
 use super::fault::Fault;
 use super::password::{PASSWORD_BYTES_MAX, Passwords};
 use super::store::{Account, AccountStore};
@@ -49,7 +51,9 @@ impl Logins {
     ) -> Result<Account, Fault> {
         let (logins, email, password) = (Arc::clone(self), email.clone(), password.to_owned());
         let run = async move { logins.run(&email, &password, peer).await };
-        tokio::spawn(run).await.unwrap_or_else(|error| Err(Fault::internal(&error)))
+        tokio::spawn(run.in_current_span())
+            .await
+            .unwrap_or_else(|error| Err(Fault::internal(&error)))
     }
 
     async fn run(
@@ -62,6 +66,11 @@ impl Logins {
         let mut open = Open { throttle: &self.throttle, attempt, end: Throttle::forgive };
         let account = self.judge(email, password).await?;
         open.end = if account.is_some() { Throttle::succeeded } else { Throttle::failed };
+        if account.is_none() {
+            // Not the address: people type their password in its place.
+            let peer = peer.map(tracing::field::display);
+            tracing::info!(peer, "a login failed: a wrong password, or an unknown address");
+        }
         account.ok_or_else(wrong)
     }
 
