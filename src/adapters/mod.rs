@@ -8,4 +8,4 @@ pub mod market;
 pub mod members;
 pub mod otlp;
 pub mod store;
-mod tls;
+pub(crate) mod tls;

@@ -1,8 +1,8 @@
 //! What adapters trust when they speak TLS: the public authorities, and those of a PEM file.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::{fs, io};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -31,4 +31,10 @@ pub(crate) fn client_config(root_ca_file: Option<&Path>) -> Result<ClientConfig,
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth())
+}
+
+/// Whether a connection failed because the server's certificate is not trusted.
+pub(crate) fn is_of_certificate(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }

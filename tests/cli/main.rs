@@ -1,12 +1,18 @@
 //! The client commands as processes, against a server of canned answers: what they print, how
 //! they end, and what they leave behind.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
+#[path = "../support/authority.rs"]
+mod authority;
+#[path = "../support/mysql_server.rs"]
+mod mysql_server;
 mod server;
+#[path = "../support/services.rs"]
 mod services;
 mod streams;
 mod topics;
 mod user;
+mod waits;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -93,7 +93,7 @@ impl Wait {
                 needs.push(Need::kafka(&settings.kafka(), topics).map_err(Failure::bad_input)?);
             }
             if self.mysql.is_some() {
-                needs.push(Need::mysql(&settings.mysql.url).map_err(Failure::bad_input)?);
+                needs.push(Need::mysql(&settings.mysql).map_err(Failure::bad_input)?);
             }
         }
         if needs.is_empty() {

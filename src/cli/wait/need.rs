@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 
 use crate::adapters::broker::kafka::KafkaOptions;
 use crate::adapters::broker::kafka::wire::Cluster;
+use crate::adapters::store::mysql::{Failure, MysqlOptions, connect_options};
+use crate::adapters::tls::is_of_certificate;
 use crate::pipeline::record::{ALERTS_TOPIC, TICKS_TOPIC};
 
 /// Something to wait for. Shown without secrets.
@@ -37,13 +39,8 @@ impl Need {
         Ok(Self::Kafka { brokers, cluster: Box::new(cluster), topics })
     }
 
-    pub(super) fn mysql(url: &str) -> Result<Self, String> {
-        // The URL holds a password: it is not shown, nor is what the parser says of it.
-        let wrong =
-            "--mysql: expected mysql://USER:PASSWORD@HOST:PORT/DATABASE, found something else";
-        let options = Some(url).filter(|url| url.starts_with("mysql://"));
-        let options: MySqlConnectOptions =
-            options.and_then(|url| url.parse().ok()).ok_or_else(|| wrong.to_owned())?;
+    pub(super) fn mysql(options: &MysqlOptions) -> Result<Self, String> {
+        let options = connect_options(options).map_err(|error| format!("--mysql: {error}"))?;
         Ok(Self::Mysql(Box::new(options.disable_statement_logging())))
     }
 
@@ -104,8 +101,10 @@ async fn kafka(cluster: &Cluster, topics: &[&str]) -> Result<(), String> {
 
 async fn mysql(options: &MySqlConnectOptions) -> Result<(), String> {
     let failed = |error: sqlx::Error| match error {
-        sqlx::Error::Io(error) => format!("expected a server, found: {error}"),
-        error => format!("expected to be let in, found: {error}"),
+        sqlx::Error::Io(error) if !is_of_certificate(&error) => {
+            format!("expected a server, found: {error}")
+        }
+        error => format!("expected to be let in, found: {}", Failure::from(error)),
     };
     let mut connection = MySqlConnection::connect_with(options).await.map_err(failed)?;
     connection.ping().await.map_err(failed)?;
@@ -123,6 +122,10 @@ mod tests {
         KafkaOptions { bootstrap, ..KafkaOptions::default() }
     }
 
+    fn database(url: &str) -> MysqlOptions {
+        MysqlOptions { url: url.to_owned(), ..MysqlOptions::default() }
+    }
+
     #[test]
     fn what_is_wrong_is_named_and_passwords_are_not() {
         for (need, expected) in [
@@ -131,14 +134,14 @@ mod tests {
             (Need::kafka(&brokers(&["a:1", "b"]), None), "--kafka: "),
             (Need::kafka(&brokers(&[]), None), "--kafka: "),
             (
-                Need::mysql("postgres://ann:secret@b"),
-                "--mysql: expected mysql://USER:PASSWORD@HOST",
+                Need::mysql(&database("postgres://ann:secret@b")),
+                "--mysql: mysql.url: expected mysql://USER:PASSWORD@HOST:PORT/DATABASE",
             ),
         ] {
             let error = need.err().unwrap();
             assert!(error.starts_with(expected), "{error}");
         }
-        let mysql = Need::mysql("mysql://ann:secret@db:3306/tripline").unwrap();
+        let mysql = Need::mysql(&database("mysql://ann:secret@db:3306/tripline")).unwrap();
         assert_eq!(mysql.to_string(), "mysql://db:3306/tripline");
         let kafka = Need::kafka(&brokers(&["a:1", "b:2"]), Some("")).unwrap();
         assert_eq!(kafka.to_string(), "topics on kafka a:1,b:2");

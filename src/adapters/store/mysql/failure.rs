@@ -3,6 +3,7 @@
 use sqlx::Error;
 use sqlx::mysql::MySqlDatabaseError;
 
+use crate::adapters::tls::is_of_certificate;
 use crate::pipeline::store::StoreError;
 
 /// Why one attempt at a transaction did not end well.
@@ -20,6 +21,29 @@ pub(crate) enum Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Final(error)
+    }
+}
+
+/// What it means to a caller that does not try again.
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Again(why) | Failure::Unknown(why) => Self::Transient(why),
+            Failure::Final(error) => error,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Again(why)
+            | Self::Unknown(why)
+            | Self::Final(StoreError::Transient(why) | StoreError::Permanent(why)) => {
+                f.write_str(why)
+            }
+            Self::Final(error) => error.fmt(f),
+        }
     }
 }
 
@@ -51,11 +75,6 @@ impl Failure {
             other => other,
         }
     }
-}
-
-fn is_of_certificate(error: &std::io::Error) -> bool {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// How the text of a failure begins in which the server undid the transaction.

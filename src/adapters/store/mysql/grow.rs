@@ -6,8 +6,8 @@
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, QueryBuilder, Row as _};
 
-use super::MysqlOptions;
 use super::open::connect_options;
+use super::{Failure, MysqlOptions};
 use crate::adapters::store::{ALERTS_TOPIC, TICKS_TOPIC};
 use crate::model::{Offset, Partition};
 use crate::pipeline::broker::partition_of;
@@ -22,7 +22,8 @@ pub struct Growth(MySqlConnection);
 impl Growth {
     /// Connects to a database that has the schema. `Permanent` if the URL is none.
     pub async fn connect(mysql: &MysqlOptions) -> Result<Self, StoreError> {
-        let options = connect_options(mysql)?.disable_statement_logging();
+        let options = connect_options(mysql).map_err(StoreError::Permanent)?;
+        let options = options.disable_statement_logging();
         Ok(Self(MySqlConnection::connect_with(&options).await.map_err(failed)?))
     }
 
@@ -189,8 +190,5 @@ struct Page {
 }
 
 fn failed(error: sqlx::Error) -> StoreError {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) => StoreError::Transient(error.to_string()),
-        error => StoreError::Permanent(error.to_string()),
-    }
+    Failure::from(error).into()
 }

@@ -43,6 +43,7 @@ use crate::pipeline::clock::Clock;
 
 pub(crate) use failure::Failure;
 pub use grow::Growth;
+pub(crate) use open::connect_options;
 pub use options::MysqlOptions;
 use pool::Pool;
 

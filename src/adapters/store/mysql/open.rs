@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
 use tokio::sync::watch;
 
 use super::lent::Lent;
@@ -14,6 +14,7 @@ use super::topics::known_partitions;
 use super::{Failure, Inner, MysqlOptions, MysqlStore};
 use crate::adapters::store::rows::int;
 use crate::adapters::store::sqlite::SqliteStoreOptions;
+use crate::adapters::tls;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::store::StoreError;
 
@@ -51,7 +52,8 @@ impl MysqlStore {
         clock: Arc<dyn Clock>,
         time: Option<Arc<dyn Clock>>,
     ) -> Result<Self, StoreError> {
-        let pool = Arc::new(Pool::new(connect_options(&mysql)?, &mysql, time));
+        let connect = connect_options(&mysql).map_err(StoreError::Permanent)?;
+        let pool = Arc::new(Pool::new(connect, &mysql, time));
         let mut inner = Inner {
             mysql,
             options,
@@ -80,13 +82,15 @@ impl MysqlStore {
     }
 }
 
-pub(super) fn connect_options(mysql: &MysqlOptions) -> Result<MySqlConnectOptions, StoreError> {
-    let expected = |found: &str| {
-        let form = "mysql://USER:PASSWORD@HOST:PORT/DATABASE";
-        StoreError::Permanent(format!("mysql.url: expected {form}, found {found}"))
-    };
+/// How to reach the server, and whether to trust it: for the store, and for who waits for it.
+/// The error names the option.
+pub(crate) fn connect_options(mysql: &MysqlOptions) -> Result<MySqlConnectOptions, String> {
+    let form = "mysql://USER:PASSWORD@HOST:PORT/DATABASE";
+    let expected = |found: &str| format!("mysql.url: expected {form}, found {found}");
+    // The URL holds a password: it is not shown, nor is what the parser says of it.
+    let url = Some(&mysql.url).filter(|url| url.starts_with("mysql://"));
     let options: MySqlConnectOptions =
-        mysql.url.parse().map_err(|error: sqlx::Error| expected(&error.to_string()))?;
+        url.and_then(|url| url.parse().ok()).ok_or_else(|| expected("something else"))?;
     if options.get_database().is_none_or(str::is_empty) {
         return Err(expected("no database"));
     }
@@ -95,10 +99,15 @@ pub(super) fn connect_options(mysql: &MysqlOptions) -> Result<MySqlConnectOption
         .timezone("+00:00".to_owned())
         .pipes_as_concat(false)
         .statement_cache_capacity(STATEMENTS_MAX);
-    if mysql.root_ca_file.as_os_str().is_empty() {
+    let file = &mysql.root_ca_file;
+    if file.as_os_str().is_empty() {
         return Ok(options);
     }
-    Ok(options.ssl_ca(&mysql.root_ca_file).ssl_mode(sqlx::mysql::MySqlSslMode::VerifyIdentity))
+    tls::client_config(Some(file)).map_err(|cause| {
+        let file = file.display();
+        format!("mysql.root_ca_file: expected PEM certificates in {file}, found: {cause}")
+    })?;
+    Ok(options.ssl_ca(file).ssl_mode(MySqlSslMode::VerifyIdentity))
 }
 
 /// Makes the database ready for use; returns the distance of two ids given out by a statement,

@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{WireError, check, text};
 use crate::adapters::broker::kafka::options::SaslMechanism;
+use crate::adapters::tls::is_of_certificate;
 
 /// How connections are opened.
 #[derive(Clone)]
@@ -61,6 +62,9 @@ impl Connection {
         };
         match tokio::time::timeout(door.connect_timeout, Self::connect(door, address)).await {
             Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(Failure::Io(error))) if is_of_certificate(&error) => {
+                Err(failed(&format!("{error}; check kafka.root_ca_file")))
+            }
             Ok(Err(Failure::Io(error))) => Err(failed(&error)),
             Ok(Err(Failure::Wire(error))) => Err(error),
             Err(_) => Err(failed(&format!("no answer within {:?}", door.connect_timeout))),

@@ -1,4 +1,5 @@
-//! `tripline wait` and `tripline health`, against servers that come, answer, or are missing.
+//! `tripline wait` and `tripline health`, against servers that come, answer, are missing, or are not
+//! to be trusted.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -6,7 +7,10 @@ use std::thread::JoinHandle;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::user::User;
+use crate::authority::stranger;
+use crate::mysql_server::Database;
+use crate::services::service;
+use crate::user::{Ended, User, end};
 
 /// An address on which nothing listens.
 fn free_addr() -> SocketAddr {
@@ -79,6 +83,58 @@ async fn something_that_is_no_kafka_is_not_taken_for_one() {
     let (addr, _) = answering("HTTP/1.1 400 Bad Request\r\n\r\n");
     let ended = user.run(&["wait", "--kafka", &addr.to_string(), "--timeout-s", "1"], "").await;
     assert_eq!(ended.code, 1, "{ended:?}");
+}
+
+/// What waiting comes to with options in the environment, as the image's users give them.
+async fn waited(what: &str, options: &[(&str, &str)]) -> Ended {
+    let user = User::new().await;
+    let mut command = user.command(&["wait", what, "--timeout-s", "2"]);
+    command.envs(options.iter().copied());
+    end(command, "").await
+}
+
+/// Waits with the authority that is to be trusted, and with one that signed nothing.
+async fn trusted_and_not(what: &str, options: &[(&str, &str)], option: &str) {
+    let ca = std::env::var("TRIPLINE_TEST_CA").unwrap();
+    let variable = format!("TRIPLINE__{}", option.replace('.', "__").to_uppercase());
+    let stranger = stranger();
+    for (ca, code, said) in [
+        (ca.as_str(), 0, "there".to_owned()),
+        (stranger.path().to_str().unwrap(), 1, format!("check {option}")),
+        ("missing.pem", 2, format!("{option}: expected PEM certificates in missing.pem")),
+    ] {
+        let ended = waited(what, &[options, &[(&variable, ca)]].concat()).await;
+        assert_eq!(ended.code, code, "{}", ended.err);
+        assert!(ended.err.contains(&said), "{}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn a_database_over_tls_is_trusted_as_the_store_trusts_it() {
+    let Some(server) = service("mysql", "TRIPLINE_TEST_MYSQL_TLS") else { return };
+    let database = Database::create().await.unwrap();
+    let url = format!("{server}/{}", database.name());
+    trusted_and_not("--mysql", &[("TRIPLINE__MYSQL__URL", &url)], "mysql.root_ca_file").await;
+}
+
+#[tokio::test]
+async fn a_broker_over_tls_is_logged_in_to_as_the_adapter_does() {
+    let Some(broker) = service("kafka-one", "TRIPLINE_TEST_KAFKA_SASL") else { return };
+    let password = std::env::var("TRIPLINE_TEST_KAFKA_PASSWORD").unwrap();
+    let mut options = [
+        ("TRIPLINE__KAFKA__BOOTSTRAP", broker.as_str()),
+        ("TRIPLINE__KAFKA__TLS", "true"),
+        ("TRIPLINE__KAFKA__SASL_MECHANISM", "scram-sha-512"),
+        ("TRIPLINE__KAFKA__SASL_USERNAME", "alice"),
+        ("TRIPLINE__KAFKA__SASL_PASSWORD", &password),
+    ];
+    trusted_and_not("--kafka", &options, "kafka.root_ca_file").await;
+    options[4].1 = "guess";
+    let ca = std::env::var("TRIPLINE_TEST_CA").unwrap();
+    let options = [&options[..], &[("TRIPLINE__KAFKA__ROOT_CA_FILE", &ca)]].concat();
+    let ended = waited("--kafka", &options).await;
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(ended.err.contains("SaslAuthenticationFailed"), "{}", ended.err);
 }
 
 #[tokio::test]
