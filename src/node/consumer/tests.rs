@@ -1,16 +1,19 @@
 //! Several members in one process, on paused time: joining, leaving, freezing, failing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::*;
 use crate::adapters::broker::memory::{MemoryBroker, MemoryBrokerOptions};
 use crate::adapters::clock::SeededRandom;
 use crate::adapters::members::memory::MemoryMembers;
 use crate::model::Timestamp;
+use crate::pipeline::members::View;
 use crate::pipeline::store::StoreError;
 
 const TOPIC: &str = "to-alert-system";
