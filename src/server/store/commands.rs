@@ -248,6 +248,15 @@ pub enum Refusal {
     Invalid(String),
 }
 
+impl From<WatchSpecError> for Refusal {
+    fn from(error: WatchSpecError) -> Self {
+        match error {
+            WatchSpecError::Thresholds { .. } => Self::Thresholds(error.to_string()),
+            _ => Self::Invalid(error.to_string()),
+        }
+    }
+}
+
 /// The commands' transactions.
 #[async_trait]
 pub trait CommandStore: Send + Sync + 'static {

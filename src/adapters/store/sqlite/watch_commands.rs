@@ -3,7 +3,7 @@
 use super::bulk::Bulk;
 use super::commands::{Done, Work};
 use super::rows::{self, watch_columns};
-use crate::model::{Price, Symbol, UserId, Version, Watch, WatchId, WatchSpec, WatchSpecError};
+use crate::model::{Price, Symbol, UserId, Version, Watch, WatchId, WatchSpec};
 use crate::pipeline::broker::partition_of;
 use crate::pipeline::store::StoreError;
 use crate::server::store::{Refusal, Reply, WatchPatch, WatchRef};
@@ -44,10 +44,7 @@ impl Work<'_> {
         let next = match patch.apply(&old) {
             Ok(Some(next)) => next,
             Ok(None) => return Ok(Ok(Reply::Watch { id: old.id.0 })),
-            Err(error @ WatchSpecError::Thresholds { .. }) => {
-                return Ok(Err(Refusal::Thresholds(error.to_string())));
-            }
-            Err(error) => return Ok(Err(Refusal::Invalid(error.to_string()))),
+            Err(error) => return Ok(Err(error.into())),
         };
         self.update_watch(&next).await?;
         let (from, to) = (old.spec.symbol(), next.spec.symbol());
