@@ -87,17 +87,19 @@ pub async fn earliest(
     Ok(broker.bounds(topic, partition).await?.first)
 }
 
-/// Checks that a stored position lies within the log: outside of it, records were lost or it is
-/// another log, and nothing is reset in silence.
-pub async fn check_position(
+/// Begins to read at a stored position, which must lie within the log: outside of it, records were
+/// lost or it is another log, and nothing is reset in silence.
+pub async fn begin_at(
+    position: Offset,
     broker: &dyn Broker,
+    group: &str,
     topic: &str,
     partition: Partition,
-    position: Offset,
 ) -> Result<(), StageError> {
     let bounds = broker.bounds(topic, partition).await?;
     if position >= bounds.first && position <= bounds.end {
-        return Ok(());
+        // The group is known from here on, so that retention spares what it has not read.
+        return Ok(broker.commit(group, topic, partition, position).await?);
     }
     let error = BrokerError::OutOfRange { offset: position, bounds };
     Err(StageError::Permanent(format!(

@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::model::{AlertSeq, Partition};
 use crate::pipeline::broker::Broker;
 use crate::pipeline::clock::Clock;
-use crate::pipeline::log_source::{LogSource, check_position, earliest};
+use crate::pipeline::log_source::{LogSource, begin_at, earliest};
 use crate::pipeline::record::TICKS_TOPIC;
 use crate::pipeline::stage::StageError;
 use crate::pipeline::{Backoff, Pipeline};
@@ -72,9 +72,7 @@ impl EvaluatorPorts {
         let broker = self.broker.as_ref();
         let first = earliest(broker, &*self.store, TICKS_TOPIC, partition).await?;
         let owned = self.store.own(partition, first).await?;
-        check_position(broker, TICKS_TOPIC, partition, owned.position).await?;
-        // The group is known from here on, so that retention spares what it has not read.
-        self.broker.commit(&self.group, TICKS_TOPIC, partition, owned.position).await?;
+        begin_at(owned.position, broker, &self.group, TICKS_TOPIC, partition).await?;
         committed.store(owned.position.0, Ordering::Relaxed);
         let published = Arc::new(AtomicU64::new(owned.published.0));
         let publisher = Publisher {

@@ -12,7 +12,7 @@ use crate::metrics::{Metrics, Stage};
 use crate::model::{AlertId, Offset, Partition};
 use crate::pipeline::broker::{Broker, Placed};
 use crate::pipeline::clock::Clock;
-use crate::pipeline::log_source::{LogSource, check_position, earliest};
+use crate::pipeline::log_source::{LogSource, begin_at, earliest};
 use crate::pipeline::record::{ALERTS_TOPIC, decode_alert};
 use crate::pipeline::stage::{Dedupe, Evaluate, Journal, Notify, Recent, StageError};
 use crate::pipeline::store::{DeadRecord, Fence, Span};
@@ -56,9 +56,7 @@ impl NotifierPorts {
         let broker = self.broker.as_ref();
         let first = earliest(broker, &*self.store, ALERTS_TOPIC, partition).await?;
         let owned = self.store.own(partition, first).await?;
-        check_position(broker, ALERTS_TOPIC, partition, owned.position).await?;
-        // The group is known from here on, so that retention spares what it has not read.
-        self.broker.commit(&self.group, ALERTS_TOPIC, partition, owned.position).await?;
+        begin_at(owned.position, broker, &self.group, ALERTS_TOPIC, partition).await?;
         committed.store(owned.position.0, Ordering::Relaxed);
         let broker = self.broker.clone();
         let source =
