@@ -129,7 +129,6 @@ impl World {
         let mut store = Growth::connect(&mysql).await.unwrap();
         let growing = Growing {
             broker: self.log.as_ref(),
-            cluster: self.cluster(),
             store: &mut store,
             clock: Arc::new(Hasty),
             say: &mut |_| (),

@@ -69,10 +69,8 @@ pub enum Grown {
 
 /// The parts that take part.
 pub struct Growing<'a> {
-    /// The log.
+    /// The log, on a cluster.
     pub broker: &'a dyn Broker,
-    /// Its cluster.
-    pub cluster: &'a dyn ClusterReport,
     /// The store.
     pub store: &'a mut Growth,
     /// The clock.
@@ -85,10 +83,13 @@ impl Growing<'_> {
     /// Grows both topics to `options.partitions` partitions each.
     pub async fn run(mut self, options: &GrowOptions) -> Result<Grown, GrowError> {
         let total = options.partitions;
+        let cluster = self.broker.cluster().ok_or_else(|| {
+            GrowError::Refused("expected Kafka, found a log that cannot grow".into())
+        })?;
         let known = self.store.partitions().await?.ok_or_else(|| {
             GrowError::Refused("the store has no topics yet: start `tripline serve` once".into())
         })?;
-        let sizes = self.sizes().await?;
+        let sizes = sizes(cluster).await?;
         if known == total && sizes.iter().all(|size| *size == total) {
             return Ok(Grown::Before);
         }
@@ -110,7 +111,7 @@ impl Growing<'_> {
         self.store.fence().await?;
         for (topic, size) in TOPICS.into_iter().zip(sizes) {
             if size < total {
-                self.cluster.grow(topic, total).await?;
+                cluster.grow(topic, total).await?;
                 (self.say)(&format!("{topic} has {total} partitions"));
             }
         }
@@ -118,19 +119,6 @@ impl Growing<'_> {
         self.store.rewrite(total, |table, rows| say(&format!("{table}: {rows} rows"))).await?;
         self.store.switch(total).await?;
         Ok(Grown::Now)
-    }
-
-    /// How many partitions the broker has of each topic.
-    async fn sizes(&self) -> Result<Vec<u32>, GrowError> {
-        let view = self.cluster.describe(&TOPICS).await?;
-        let size = |topic: &str| {
-            let found = view.topics.iter().find(|view| view.name == topic);
-            let found = found.map(|view| u32::try_from(view.partitions.len()).unwrap_or(u32::MAX));
-            found.ok_or_else(|| {
-                GrowError::Refused(format!("expected the topic {topic}, found none"))
-            })
-        };
-        TOPICS.into_iter().map(size).collect()
     }
 
     /// What has not been read yet, or is not published; `None` when all is.
@@ -196,4 +184,15 @@ impl Growing<'_> {
         }
         Ok(())
     }
+}
+
+/// How many partitions the broker has of each topic.
+async fn sizes(cluster: &dyn ClusterReport) -> Result<Vec<u32>, GrowError> {
+    let view = cluster.describe(&TOPICS).await?;
+    let size = |topic: &str| {
+        let found = view.topics.iter().find(|view| view.name == topic);
+        let found = found.map(|view| u32::try_from(view.partitions.len()).unwrap_or(u32::MAX));
+        found.ok_or_else(|| GrowError::Refused(format!("expected the topic {topic}, found none")))
+    };
+    TOPICS.into_iter().map(size).collect()
 }

@@ -52,19 +52,16 @@ impl Grow {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let Self { partitions, yes, timeout_s, mysql, place } = self;
         let settings = place.settings(mysql)?;
-        let database = settings.mysql.clone();
-        let log = Log::open(settings).await?;
-        let cluster = log.broker().cluster().filter(|_| !database.url.is_empty());
-        let Some(cluster) = cluster else {
-            let message = "expected Kafka and MySQL, found an embedded log or no mysql.url";
+        if settings.kafka.bootstrap.is_empty() || settings.mysql.url.is_empty() {
+            let message = "expected Kafka and MySQL, found no kafka.bootstrap or no mysql.url";
             return Err(Failure::bad_input(message)
                 .or_next("the partitions of an embedded log are fixed once its folder exists"));
-        };
-        let store = Growth::connect(&database).await;
+        }
+        let store = Growth::connect(&settings.mysql).await;
         let mut store = store.map_err(|error| Failure::failed(error.to_string()))?;
+        let log = Log::open(settings).await?;
         let growing = Growing {
             broker: log.broker(),
-            cluster,
             store: &mut store,
             clock: Arc::new(SystemClock),
             say: &mut |text| note(text),
