@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -31,15 +31,22 @@ impl Committer {
         self.wake.notify_one();
     }
 
-    /// Commits what is noted, again and again.
+    /// Commits what is noted, again and again. Says so, once, when that fails for longer than a
+    /// request may take: a coordinator that moves, or comes to be with the first offset that the
+    /// cluster is ever told, is no trouble.
     pub(super) async fn run(self: Arc<Self>, shared: Arc<Shared>) {
         let interval = Duration::from_millis(shared.options.commit_interval_ms);
-        let mut failures = 0;
+        let (mut failures, mut since, mut said) = (0, Instant::now(), false);
         loop {
             self.wake.notified().await;
-            if self.flush(&shared, failures == 0).await {
+            if failures == 0 {
+                (since, said) = (Instant::now(), false);
+            }
+            let warn = !said && since.elapsed() > shared.options.request_timeout();
+            if self.flush(&shared, warn).await {
                 failures = 0;
             } else {
+                said |= warn;
                 failures += 1;
                 self.wake.notify_one();
                 shared.back_off(failures).await;
@@ -49,13 +56,13 @@ impl Committer {
     }
 
     /// Commits what is noted, and forgets it unless there is a later offset by then. Returns
-    /// whether nothing is to be tried again.
+    /// whether nothing is to be tried again; `warn`: says what is.
     pub(super) async fn flush(&self, shared: &Shared, warn: bool) -> bool {
         let batches = lock(&self.pending).clone();
         let mut all = true;
         for (group, offsets) in batches {
             if let Err(error) = shared.cluster.commit_offsets(&group, &offsets).await {
-                if warn {
+                if warn || !error.is_transient() {
                     tracing::warn!(
                         "offsets of the group {group} are not committed to Kafka: {error}"
                     );
