@@ -20,7 +20,10 @@ tls_get() {
     mv "$folder" "$state/tls"
 }
 
-tls_env() { echo "export TRIPLINE_TEST_CA=$tls_ca"; }
+tls_env() {
+    echo "export TRIPLINE_TEST_CA=$tls_ca"
+    echo "export TRIPLINE_TEST_CERTIFICATE=$tls_server"
+}
 
 tls_make() {
     local folder=$1 key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::stream;
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use tripline::model::Tick;
 use tripline::proto::v1::accounts_client::AccountsClient;
@@ -29,6 +29,8 @@ pub(crate) struct Caller {
     servers: watch::Receiver<Vec<SocketAddr>>,
     /// Counts the answers of everybody.
     answered: watch::Sender<u64>,
+    /// How they are reached, if over TLS.
+    tls: Option<ClientTlsConfig>,
     channels: HashMap<SocketAddr, Channel>,
     turn: usize,
     /// Calls that were repeated.
@@ -47,12 +49,18 @@ impl Caller {
             email: email.to_owned(),
             servers,
             answered,
+            tls: None,
             channels: HashMap::new(),
             turn: 0,
             retries: 0,
             token: None,
             requests: 0,
         }
+    }
+
+    /// The same over TLS, if at all.
+    pub(crate) fn over(self, tls: Option<ClientTlsConfig>) -> Self {
+        Self { tls, ..self }
     }
 
     pub(crate) async fn log_in(&mut self) {
@@ -129,7 +137,11 @@ impl Caller {
         if let Some(channel) = self.channels.get(&server) {
             return Some((server, channel.clone()));
         }
-        let endpoint = Endpoint::from_shared(format!("http://{server}")).unwrap();
+        let mut endpoint = Endpoint::from_shared(format!("http://{server}")).unwrap();
+        if let Some(tls) = &self.tls {
+            endpoint = Endpoint::from_shared(format!("https://{server}")).unwrap();
+            endpoint = endpoint.tls_config(tls.clone()).unwrap();
+        }
         let channel = endpoint.connect_timeout(ANSWER_WITHIN).connect().await.ok()?;
         self.channels.insert(server, channel.clone());
         Some((server, channel))

@@ -10,6 +10,7 @@ use futures::future::join_all;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::watch;
+use tonic::transport::{Certificate, ClientTlsConfig};
 use tripline::adapters::broker::kafka::{KafkaBroker, KafkaOptions};
 use tripline::adapters::broker::prefixed::Prefixed;
 use tripline::adapters::clock::{SeededRandom, SystemClock};
@@ -21,7 +22,7 @@ use tripline::pipeline::record::TICKS_TOPIC;
 use crate::caller::{Caller, PASSWORD};
 use crate::database::Database;
 use crate::mysql_server;
-use crate::process::{Serve, settled};
+use crate::process::{Mail, Serve, settled};
 use crate::proxy::Proxy;
 use crate::services::service;
 use crate::smtp::{Script, SmtpServer};
@@ -35,16 +36,30 @@ pub(crate) struct Shape {
     /// The roles of each process.
     pub(crate) roles: &'static [&'static str],
     pub(crate) partitions: u32,
-    /// Over Kafka, MySQL and Redis; embedded otherwise.
-    pub(crate) services: bool,
+    pub(crate) over: Over,
+}
+
+/// What a topology is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// A folder.
+    Folder,
+    /// Kafka, MySQL and Redis.
+    Services,
+    /// The same; Kafka, MySQL, the mail server and the servers themselves speak TLS only.
+    Tls,
 }
 
 /// What a run has of the services: nothing that another one sees.
 struct Services {
     /// What the names of its topics begin with, and its group.
     run: String,
+    /// Its brokers, without TLS.
+    kafka: String,
     broker: Arc<dyn Broker>,
     database: mysql_server::Database,
+    /// Its URL for the processes.
+    mysql: String,
     /// The options that name them.
     options: Vec<String>,
     /// A way to the database that can be cut, for one of the processes.
@@ -52,18 +67,28 @@ struct Services {
 }
 
 impl Services {
-    async fn find(run: &str) -> Option<Self> {
-        let kafka = service("kafka", "TRIPLINE_TEST_KAFKA")?;
+    async fn find(run: &str, over: Over) -> Option<Self> {
+        let kafka = match over {
+            Over::Tls => service("kafka-one", "TRIPLINE_TEST_KAFKA_ONE")?,
+            _ => service("kafka", "TRIPLINE_TEST_KAFKA")?,
+        };
         let redis = service("redis", "TRIPLINE_TEST_REDIS")?;
         let database = mysql_server::Database::create().await?;
         let bootstrap = kafka.split(',').map(str::to_owned).collect();
         let options = KafkaOptions { bootstrap, ..KafkaOptions::default() };
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SeededRandom::from_host()));
         let broker = KafkaBroker::new(options, clock, random, Metrics::new("test")).unwrap();
+        let mysql = match over {
+            Over::Tls => {
+                let server = service("mysql", "TRIPLINE_TEST_MYSQL_TLS")?;
+                format!("{server}/{}", database.name())
+            }
+            _ => database.url(),
+        };
         let key = "5a".repeat(32);
-        let options = vec![
+        let mut options = vec![
             format!("kafka.bootstrap={kafka}"),
-            format!("mysql.url={}", database.url()),
+            format!("mysql.url={mysql}"),
             format!("redis.url={redis}"),
             format!("redis.prefix={run}:"),
             format!("topics.prefix={run}-"),
@@ -71,12 +96,33 @@ impl Services {
             format!("server.fingerprint_key={key}"),
             "mysql.connections_max=8".to_owned(),
         ];
-        let url = database.url();
-        let upstream = url.rsplit_once('@').and_then(|(_, place)| place.split('/').next());
+        if over == Over::Tls {
+            options.extend(tls());
+        }
+        let upstream = mysql.rsplit_once('@').and_then(|(_, place)| place.split('/').next());
         let proxy = Proxy::open(&format!("{run}-mysql"), upstream?);
         let broker = Prefixed::over(Arc::new(broker), &format!("{run}-"));
-        Some(Self { run: run.to_owned(), broker, database, options, proxy })
+        Some(Self { run: run.to_owned(), kafka, broker, database, mysql, options, proxy })
     }
+}
+
+/// The options with which Kafka, MySQL and the servers speak TLS, with a login at Kafka.
+fn tls() -> Vec<String> {
+    let of = |name: &str| std::env::var(name).unwrap();
+    let (ca, certificate) = (of("TRIPLINE_TEST_CA"), of("TRIPLINE_TEST_CERTIFICATE"));
+    vec![
+        format!("kafka.bootstrap={}", of("TRIPLINE_TEST_KAFKA_SASL")),
+        "kafka.tls=true".to_owned(),
+        format!("kafka.root_ca_file={ca}"),
+        "kafka.sasl_mechanism=scram-sha-512".to_owned(),
+        "kafka.sasl_username=alice".to_owned(),
+        format!("kafka.sasl_password={}", of("TRIPLINE_TEST_KAFKA_PASSWORD")),
+        "topics.replication_factor=1".to_owned(),
+        "topics.min_insync_replicas=1".to_owned(),
+        format!("mysql.root_ca_file={ca}"),
+        format!("server.grpc.tls_cert={certificate}"),
+        format!("server.grpc.tls_key={certificate}"),
+    ]
 }
 
 /// One process.
@@ -95,6 +141,7 @@ pub(crate) struct Fleet {
     pub(crate) mail: SmtpServer,
     partitions: u32,
     services: Option<Services>,
+    over: Over,
     options: Vec<String>,
     place: TempDir,
 }
@@ -104,11 +151,14 @@ impl Fleet {
     /// not.
     pub(crate) async fn start(shape: &Shape) -> Option<Self> {
         let run = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        let services = match shape.services {
-            true => Some(Services::find(&run).await?),
-            false => None,
+        let over = shape.over;
+        let services = match over {
+            Over::Folder => None,
+            _ => Some(Services::find(&run, over).await?),
         };
-        let mail = SmtpServer::start(Script::default()).await;
+        let certificate = (over == Over::Tls).then_some("localhost");
+        let mail = SmtpServer::start(Script { certificate, ..Script::default() }).await;
+        let place = tempfile::tempdir().unwrap();
         let mut options: Vec<String> = [
             "market.source=none",
             "deliver.retry_delays_s=1,1,1,1,1,1,1,1,1,1",
@@ -122,7 +172,11 @@ impl Fleet {
         options.push(format!("topics.partitions={}", shape.partitions));
         options.push(format!("mail.mailer={}", mail.url()));
         options.extend(services.iter().flat_map(|services| services.options.clone()));
-        let place = tempfile::tempdir().unwrap();
+        if over == Over::Tls {
+            let trusted = mail.root_ca_file(&place);
+            options.push("mail.smtp.tls=required".to_owned());
+            options.push(format!("mail.smtp.root_ca_file={}", trusted.display()));
+        }
         let node = |(number, roles): (usize, &&'static str)| {
             let folder = place.path().join(format!("{number}-{roles}"));
             Node { roles, folder, serve: None }
@@ -131,7 +185,7 @@ impl Fleet {
         let (servers, answered) = (watch::Sender::new(Vec::new()), watch::Sender::new(0));
         let partitions = shape.partitions;
         let mut fleet =
-            Self { nodes, servers, answered, mail, partitions, services, options, place };
+            Self { nodes, servers, answered, mail, partitions, services, over, options, place };
         fleet.start_all().await;
         Some(fleet)
     }
@@ -153,8 +207,7 @@ impl Fleet {
         if let (Some((behind, proxy)), Some(services)) = (self.behind_proxy(), &self.services)
             && behind == number
         {
-            let url = services.database.url();
-            let (user, place) = url.rsplit_once('@').unwrap();
+            let (user, place) = services.mysql.rsplit_once('@').unwrap();
             let (_, name) = place.split_once('/').unwrap();
             flags.extend(["--set".to_owned(), format!("mysql.url={user}@{}/{name}", proxy.listen)]);
         }
@@ -222,10 +275,10 @@ impl Fleet {
         command
     }
 
-    /// The log between the processes, and the name of the run in Kafka.
-    pub(crate) fn broker(&self) -> Option<(&dyn Broker, &str)> {
+    /// The log between the processes, the name of the run in Kafka, and Kafka's brokers.
+    pub(crate) fn broker(&self) -> Option<(&dyn Broker, &str, &str)> {
         let services = self.services.as_ref()?;
-        Some((services.broker.as_ref(), &services.run))
+        Some((services.broker.as_ref(), &services.run, &services.kafka))
     }
 
     /// The first feeder comes from the host, not over the API.
@@ -238,7 +291,18 @@ impl Fleet {
     }
 
     pub(crate) fn caller(&self, email: &str) -> Caller {
-        Caller::new(email, self.servers.subscribe(), self.answered.clone())
+        let tls = (self.over == Over::Tls).then(|| {
+            let ca = std::fs::read(std::env::var_os("TRIPLINE_TEST_CA").unwrap()).unwrap();
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca))
+        });
+        Caller::new(email, self.servers.subscribe(), self.answered.clone()).over(tls)
+    }
+
+    /// The mails that have arrived, over the kind of connection that they must come over.
+    pub(crate) fn mails(&self) -> Vec<Mail> {
+        let taken = self.mail.taken();
+        assert!(taken.iter().all(|mail| mail.encrypted == (self.over == Over::Tls)));
+        taken.iter().map(|mail| Mail::of_message(&mail.message())).collect()
     }
 
     /// The store.

@@ -1,5 +1,6 @@
-//! One scenario on every topology: fused and split, embedded and over the real services. All give
-//! the alerts of the slow reference. With `dev/test --full` also while whatever can fail does.
+//! One scenario on every topology: fused and split, embedded and over the real services, also over
+//! TLS. All give the alerts of the slow reference. With `dev/test --full` also while whatever can
+//! fail does.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 #[path = "../support/caller.rs"]
@@ -30,7 +31,7 @@ mod user;
 use std::net::TcpListener;
 
 use faults::Faults;
-use fleet::{Fleet, Shape};
+use fleet::{Fleet, Over, Shape};
 use process::{Serve, eventually, page};
 use scenario::Plan;
 use tripline::adapters::clock::SeededRandom;
@@ -114,15 +115,19 @@ fn half_of_the_services_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fused_embedded() {
-    let shape = Shape { name: "fused, embedded", roles: &FUSED, partitions: 3, services: false };
+    let shape = Shape { name: "fused, embedded", roles: &FUSED, partitions: 3, over: Over::Folder };
     run(shape, PLAN, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fused_over_services() {
     if is_full() {
-        let shape =
-            Shape { name: "fused over services", roles: &FUSED, partitions: 3, services: true };
+        let shape = Shape {
+            name: "fused over services",
+            roles: &FUSED,
+            partitions: 3,
+            over: Over::Services,
+        };
         run(shape, PLAN, None).await;
     }
 }
@@ -130,21 +135,29 @@ async fn fused_over_services() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn split_one_process_a_node() {
     if is_full() {
-        let shape = Shape { name: "split", roles: &SPLIT, partitions: 3, services: true };
+        let shape = Shape { name: "split", roles: &SPLIT, partitions: 3, over: Over::Services };
         run(shape, PLAN, None).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn split_over_tls() {
+    let shape = Shape { name: "split, TLS", roles: &SPLIT, partitions: 3, over: Over::Tls };
+    run(shape, Plan { batches: 30, users: 2, commands: 12, ..PLAN }, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn split_and_scaled() {
-    let shape = Shape { name: "split and scaled", roles: &SCALED, partitions: 6, services: true };
+    let shape =
+        Shape { name: "split and scaled", roles: &SCALED, partitions: 6, over: Over::Services };
     run(shape, PLAN, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn split_and_grown() {
     if is_full() {
-        let shape = Shape { name: "split, grown", roles: &SPLIT, partitions: 2, services: true };
+        let shape =
+            Shape { name: "split, grown", roles: &SPLIT, partitions: 2, over: Over::Services };
         run(shape, PLAN, Some(Faults::growing(PLAN.calls() / 2, 5))).await;
     }
 }
@@ -160,8 +173,12 @@ async fn split_and_scaled_while_everything_fails() {
     };
     eprintln!("TRIPLINE_SEED={seed}");
     let plan = Plan { seed, batches: 300, users: 4, commands: 100 };
-    let shape =
-        Shape { name: "split, scaled, failing", roles: &SCALED, partitions: 6, services: true };
+    let shape = Shape {
+        name: "split, scaled, failing",
+        roles: &SCALED,
+        partitions: 6,
+        over: Over::Services,
+    };
     let faults = Faults::of_seed(seed, plan.calls());
     run(shape, plan, Some(faults)).await;
 }

@@ -16,7 +16,7 @@ const UNREAD: u64 = 2;
 
 /// Checks it, once every process has stopped.
 pub(crate) async fn kafka_shows_the_positions(fleet: &Fleet) {
-    let Some((broker, run)) = fleet.broker() else { return };
+    let Some((broker, run, kafka)) = fleet.broker() else { return };
     let record = Record {
         key: None,
         value: "x".into(),
@@ -36,8 +36,7 @@ pub(crate) async fn kafka_shows_the_positions(fleet: &Fleet) {
             ((format!("{run}-{topic}"), partition), (position.cast_unsigned(), lag))
         })
         .collect();
-    let kafka = std::env::var("TRIPLINE_TEST_KAFKA").unwrap();
-    let tool = ["kafka-tool", "consumer-groups", "--bootstrap-server", &kafka];
+    let tool = ["kafka-tool", "consumer-groups", "--bootstrap-server", kafka];
     let shown = dev_services(&[&tool[..], &["--describe", "--group", run]].concat()).await;
     assert_eq!(of_tool(&shown), expected, "{shown}");
 }

@@ -10,7 +10,6 @@ use crate::check::{self, Found};
 use crate::faults::{Done, Faults};
 use crate::fleet::{FEEDER, Fleet};
 use crate::offsets;
-use crate::process::Mail;
 use crate::story::{Story, ticks};
 use crate::user::User;
 
@@ -97,8 +96,7 @@ pub(crate) async fn run(mut fleet: Fleet, plan: &Plan, faults: Option<Faults>) -
     let ticks: Vec<_> = batches.into_iter().flatten().collect();
     let patience = Duration::from_secs(if has_faults { 300 } else { 120 });
     fleet.settled(ticks.len() as u64, patience).await;
-    let mails: Vec<Mail> =
-        fleet.mail.taken().iter().map(|taken| Mail::of_message(&taken.message())).collect();
+    let mails = fleet.mails();
     fleet.stop().await;
     offsets::kafka_shows_the_positions(&fleet).await;
     let mut store = fleet.database().await;
