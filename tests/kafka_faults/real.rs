@@ -168,10 +168,10 @@ impl Flow {
     }
 
     /// Ends the writers, and checks that everything is there in order, repeated next to itself
-    /// if at all; returns how many each wrote.
-    async fn check(&mut self, what: &str) -> Vec<u64> {
+    /// if at all; returns what each wrote.
+    async fn check(&mut self, what: &str) -> Vec<Written> {
         self.stop.store(true, Ordering::Relaxed);
-        let mut counts = Vec::new();
+        let mut all_written = Vec::new();
         for (partition, writer) in (0..).map(Partition).zip(std::mem::take(&mut self.writers)) {
             let Written { count, slowest } = writer.await.unwrap();
             let mut found = Vec::new();
@@ -182,7 +182,7 @@ impl Flow {
                 from = last.offset.next();
                 found.extend(page.iter().map(number));
             }
-            counts.push(count);
+            all_written.push(Written { count, slowest });
             let all = found.len();
             found.dedup();
             assert!(found.iter().copied().eq(0..count), "{what}: partition {partition}");
@@ -192,7 +192,7 @@ impl Flow {
                 all - found.len()
             );
         }
-        counts
+        all_written
     }
 
     async fn end(self) {
@@ -261,8 +261,12 @@ async fn a_frozen_broker_changes_nothing() {
         flow.until("all replicas in sync", |in_sync, _| in_sync == 3).await;
         flow.goes_on().await;
     }
-    let counts = flow.check("each broker frozen once").await;
-    for ((follower, ends), count) in followers.into_iter().zip(ends).zip(counts) {
+    let written = flow.check("each broker frozen once").await;
+    // The attempt at what stands still, and the way to the new leader, perhaps by asking it again.
+    let limit = 2 * Duration::from_millis(KafkaOptions::default().produce_timeout_ms);
+    for ((follower, ends), written) in followers.into_iter().zip(ends).zip(written) {
+        let Written { count, slowest } = written;
+        assert!(slowest < limit, "{slowest:?}");
         ends.store(count, Ordering::Relaxed);
         let mut read = follower.await.unwrap();
         read.dedup();

@@ -135,7 +135,8 @@ pub struct KafkaOptions {
     /// Milliseconds from an append until its caller is told that it failed, waiting for the
     /// batch before it included.
     pub delivery_timeout_ms: u64,
-    /// How long one attempt to produce may take, in milliseconds.
+    /// How long one attempt to produce may take, in milliseconds; more than the brokers'
+    /// `broker.session.timeout.ms`.
     pub produce_timeout_ms: u64,
     /// How long any other request may take, in milliseconds.
     pub request_timeout_ms: u64,
@@ -175,7 +176,7 @@ impl Default for KafkaOptions {
             retry_backoff_ms: 100,
             retry_backoff_ms_max: 1_000,
             delivery_timeout_ms: 60_000,
-            produce_timeout_ms: 35_000,
+            produce_timeout_ms: 15_000,
             request_timeout_ms: 10_000,
             connect_timeout_ms: 3_000,
             fetch_bytes_max: 1_024 * 1_024,
