@@ -34,6 +34,7 @@ use faults::Faults;
 use fleet::{Fleet, Over, Shape};
 use process::{Serve, eventually, page};
 use scenario::Plan;
+use tokio::sync::RwLock;
 use tripline::adapters::clock::SeededRandom;
 use tripline::pipeline::clock::Random as _;
 
@@ -55,8 +56,15 @@ const SCALED: [&str; 9] = [
 const SEED: u64 = 20_260_105;
 const PLAN: Plan = Plan { seed: SEED, batches: 60, users: 3, commands: 25 };
 
+/// Whoever makes processes and services fail has the services alone.
+static SERVICES: RwLock<()> = RwLock::const_new(());
+
 /// Runs the scenario where the services for it are, and prints what was checked.
 async fn run(shape: Shape, plan: Plan, faults: Option<Faults>) {
+    let (_alone, _beside) = match faults {
+        Some(_) => (Some(SERVICES.write().await), None),
+        None => (None, Some(SERVICES.read().await)),
+    };
     let Some(fleet) = Fleet::start(&shape).await else { return };
     let history = scenario::run(fleet, &plan, faults).await;
     eprintln!("{}, seed {}: {history}", shape.name, plan.seed);

@@ -73,6 +73,8 @@ pub(crate) async fn run(mut fleet: Fleet, plan: &Plan, faults: Option<Faults>) -
     }
     let users = users.into_iter().map(|(number, caller, mut store)| async move {
         let mut user = User::register(caller, &mut store, plan.seed + number).await;
+        // Growing waits until nobody is connected.
+        drop(store);
         for _ in 0..plan.commands {
             user.act().await;
         }
