@@ -1,13 +1,10 @@
-//! Records as rskafka has them. It keeps headers as a map: of headers of one name the last
-//! counts, and they come back in the order of their names.
+//! Records as rskafka sends them. It keeps headers as a map: of headers of one name the last
+//! counts, and they are sent in the order of their names.
 
-use bytes::Bytes;
 use rskafka::chrono::DateTime;
-use rskafka::record::{Record as KafkaRecord, RecordAndOffset};
+use rskafka::record::Record as KafkaRecord;
 
-use crate::model::{Offset, Timestamp};
-use crate::pipeline::broker::{Placed, Record};
-use crate::pipeline::record::known_schema;
+use crate::pipeline::broker::Record;
 
 /// To Kafka.
 pub(super) fn to_kafka(record: &Record) -> KafkaRecord {
@@ -20,23 +17,5 @@ pub(super) fn to_kafka(record: &Record) -> KafkaRecord {
             .map(|(name, value)| (name.to_string(), value.to_vec()))
             .collect(),
         timestamp: DateTime::from_timestamp_millis(record.time.millis()).unwrap_or_default(),
-    }
-}
-
-/// From Kafka. A record without a value has an empty one.
-pub(super) fn from_kafka(found: RecordAndOffset) -> Placed {
-    let RecordAndOffset { record, offset } = found;
-    let headers = record.headers.into_iter().map(|(name, value)| {
-        let known = known_schema(&value).map(|schema| Bytes::from_static(schema.as_bytes()));
-        (name.as_str().into(), known.unwrap_or_else(|| value.into()))
-    });
-    Placed {
-        offset: Offset(u64::try_from(offset).unwrap_or_default()),
-        record: Record {
-            key: record.key.map(Bytes::from),
-            value: record.value.map(Bytes::from).unwrap_or_default(),
-            headers: headers.collect(),
-            time: Timestamp::from_millis(record.timestamp.timestamp_millis()).unwrap_or_default(),
-        },
     }
 }

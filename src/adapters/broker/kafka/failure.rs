@@ -1,6 +1,9 @@
-//! What an error of rskafka means for the request that met it.
+//! What an error of rskafka, or of [`super::wire`], means for the request that met it.
 
+use kafka_protocol::ResponseError;
 use rskafka::client::error::{Error, ProtocolError, RequestError};
+
+use super::wire::WireError;
 
 /// How a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +67,17 @@ impl Failure {
     /// Whether the connection it met is of no more use: lost, or not to the leader.
     pub(super) const fn ends_connection(&self) -> bool {
         !matches!(self, Self::TooLarge | Self::OutOfRange)
+    }
+}
+
+impl From<WireError> for Failure {
+    fn from(error: WireError) -> Self {
+        match &error {
+            WireError::Refused { error: ResponseError::OffsetOutOfRange, .. } => Self::OutOfRange,
+            WireError::Refused { .. } if error.is_transient() => Self::Refused(error.to_string()),
+            WireError::Refused { .. } => Self::Fatal(error.to_string()),
+            WireError::Unreachable(_) | WireError::Malformed(_) => Self::Unknown(error.to_string()),
+        }
     }
 }
 

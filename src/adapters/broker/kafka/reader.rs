@@ -7,14 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rskafka::client::partition::PartitionClient;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::Shared;
-use super::convert::from_kafka;
 use super::failure::Failure;
-use super::link::Line;
 use super::tail::Run;
+use super::wire::FetchLine;
 use crate::adapters::broker::lock;
 use crate::model::{Offset, Partition};
 use crate::pipeline::broker::{Bounds, BrokerError, Placed};
@@ -54,7 +52,7 @@ struct End {
 /// The way to older records: what was fetched last and is not read yet.
 #[derive(Default)]
 struct Older {
-    line: Option<Line>,
+    line: Option<FetchLine>,
     run: Run,
 }
 
@@ -110,7 +108,11 @@ impl Reader {
     }
 
     /// Fetches what there is from an offset on, past offsets that hold nothing.
-    async fn fetch_older(&self, line: &mut Option<Line>, from: Offset) -> Result<Run, BrokerError> {
+    async fn fetch_older(
+        &self,
+        line: &mut Option<FetchLine>,
+        from: Offset,
+    ) -> Result<Run, BrokerError> {
         let mut run = Run::at(from);
         let mut attempt = 0;
         loop {
@@ -184,49 +186,30 @@ impl Reader {
     /// Fetches once; the connection is given up when it is of no more use.
     async fn fetch(
         &self,
-        line: &mut Option<Line>,
+        line: &mut Option<FetchLine>,
         from: Offset,
         wait_ms: u32,
     ) -> Result<Fetched, Failure> {
         // Taken out while in use, so that a cancelled fetch closes it.
-        let used = match line.take() {
+        let mut used = match line.take() {
             Some(used) => used,
-            None => self.shared.link.connect(&self.topic, self.partition).await?,
+            None => self.shared.cluster.fetch_line(&self.topic, self.partition).await?,
         };
         let limit = self.shared.options.request_timeout() + Duration::from_millis(wait_ms.into());
-        let fetch = self.fetch_with(&used.client, from, wait_ms);
+        let fetch = used.fetch(from, self.shared.options.fetch_bytes_max, wait_ms);
         let failure = match tokio::time::timeout(limit, fetch).await {
-            Ok(Ok(fetched)) => {
+            Ok(Ok(records)) => {
                 *line = Some(used);
-                return Ok(fetched);
+                let nothing = records.is_empty();
+                return Ok(if nothing { Fetched::Nothing } else { Fetched::Records(records) });
             }
-            Ok(Err(failure)) => failure,
+            Ok(Err(error)) => Failure::from(error),
             Err(_) => Failure::Unknown(format!("no answer within {limit:?}")),
         };
-        if failure.ends_connection() {
-            self.shared.link.lost(used).await;
-        } else {
+        if !failure.ends_connection() {
             *line = Some(used);
         }
         Err(failure)
-    }
-
-    async fn fetch_with(
-        &self,
-        client: &PartitionClient,
-        from: Offset,
-        wait_ms: u32,
-    ) -> Result<Fetched, Failure> {
-        let bytes_min = i32::from(wait_ms > 0);
-        let bytes_max = i32::try_from(self.shared.options.fetch_bytes_max).unwrap_or(i32::MAX - 1);
-        let offset = i64::try_from(from.0).map_err(|_| Failure::OutOfRange)?;
-        let wait_ms = i32::try_from(wait_ms).unwrap_or(i32::MAX);
-        let fetch = client.fetch_records(offset, bytes_min..bytes_max + 1, wait_ms);
-        let (records, _) = fetch.await.map_err(|error| Failure::of(&error))?;
-        if records.is_empty() {
-            return Ok(Fetched::Nothing);
-        }
-        Ok(Fetched::Records(records.into_iter().map(from_kafka).collect()))
     }
 
     /// See [`Broker::wait`](crate::pipeline::broker::Broker::wait).
@@ -293,7 +276,7 @@ impl Reader {
     }
 
     /// Fetches what follows once. Returns whether to go on.
-    async fn follow_once(&self, line: &mut Option<Line>) -> Result<bool, Failure> {
+    async fn follow_once(&self, line: &mut Option<FetchLine>) -> Result<bool, Failure> {
         let next = {
             let mut tail = lock(&self.tail);
             let idle = Duration::from_secs(self.shared.options.idle_s);

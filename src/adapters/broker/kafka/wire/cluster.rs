@@ -157,11 +157,7 @@ impl Cluster {
         let key = (topic.to_owned(), partition.0);
         let mut refreshed = false;
         loop {
-            let leader = {
-                let map = lock(&self.map);
-                map.leaders.get(&key).and_then(|leader| map.brokers.get(leader).cloned())
-            };
-            let error = match leader {
+            let error = match self.leader(&key) {
                 None => leaderless(topic, partition),
                 Some(address) => match self.call_at(&address, request, version_max).await {
                     Ok(answer) => {
@@ -181,6 +177,24 @@ impl Cluster {
             lock(&self.map).leaders.remove(&key);
             self.describe(Some(&[topic])).await?;
         }
+    }
+
+    /// A connection of the caller's own to the leader of a partition, which is asked for anew.
+    pub(super) async fn connect_leader(
+        &self,
+        topic: &str,
+        partition: Partition,
+    ) -> Result<Connection, WireError> {
+        self.describe(Some(&[topic])).await?;
+        let address = self.leader(&(topic.to_owned(), partition.0));
+        let address = address.ok_or_else(|| leaderless(topic, partition))?;
+        Connection::open(&self.door, &address).await
+    }
+
+    /// The address of a partition's leader, as far as is known.
+    fn leader(&self, key: &(String, u32)) -> Option<String> {
+        let map = lock(&self.map);
+        map.leaders.get(key).and_then(|leader| map.brokers.get(leader).cloned())
     }
 
     /// Makes a request of the coordinator of a group; `code` finds the first error in the answer.

@@ -1,16 +1,18 @@
-//! A small client for the requests that rskafka does not make: topics with their ids and configs,
-//! replicas, groups' offsets, and where a partition begins and ends.
+//! A small client for the requests that rskafka does not make, or not fast enough: topics with their
+//! ids and configs, replicas, groups' offsets, where a partition begins and ends, and fetches.
 //!
-//! It speaks to each broker over one connection, one request at a time, and gives a connection
-//! up at the first sign of trouble.
+//! It speaks to each broker over one connection and to the leader of each partition that is read
+//! over one more, one request at a time, and gives a connection up at the first sign of trouble.
 
 mod cluster;
 mod connection;
+mod fetch;
 mod groups;
 mod offsets;
 mod topics;
 
 pub use cluster::Cluster;
+pub use fetch::FetchLine;
 pub use groups::Offsets;
 pub use topics::Created;
 

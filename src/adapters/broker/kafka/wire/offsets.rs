@@ -2,21 +2,20 @@
 
 use std::cmp::Ordering;
 
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::{BrokerId, FetchRequest, ListOffsetsRequest, TopicName};
+use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
 
 use super::cluster::Cluster;
-use super::{WireError, text};
+use super::{WireError, fetch, text};
 use crate::model::{Offset, Partition};
 use crate::pipeline::broker::Bounds;
 
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 /// Only what committed transactions wrote, and what was written outside of any.
-const READ_COMMITTED: i8 = 1;
+pub(super) const READ_COMMITTED: i8 = 1;
 /// No replica, but a client.
-const CLIENT: BrokerId = BrokerId(-1);
+pub(super) const CLIENT: BrokerId = BrokerId(-1);
 
 impl Cluster {
     /// The first offset and the end of what can be read.
@@ -66,32 +65,15 @@ impl Cluster {
         from: Offset,
         bytes_max: u32,
     ) -> Result<Option<Offset>, WireError> {
-        let bytes_max = i32::try_from(bytes_max).unwrap_or(i32::MAX);
-        let wanted = FetchPartition::default()
-            .with_partition(index(partition))
-            .with_fetch_offset(i64::try_from(from.0).unwrap_or(i64::MAX))
-            .with_partition_max_bytes(bytes_max);
-        let wanted =
-            FetchTopic::default().with_topic(TopicName(text(topic))).with_partitions(vec![wanted]);
-        let request = FetchRequest::default()
-            .with_replica_id(CLIENT)
-            .with_max_wait_ms(0)
-            .with_max_bytes(bytes_max)
-            .with_isolation_level(READ_COMMITTED)
-            .with_topics(vec![wanted]);
-        let answer = self
-            .call_leader((topic, partition), &request, 11, |answer| {
-                let found = answer.responses.first().and_then(|topic| topic.partitions.first());
-                found.map_or(-1, |partition| partition.error_code)
-            })
-            .await?;
-        let found = answer.responses.first().and_then(|topic| topic.partitions.first());
-        let records = found.and_then(|partition| partition.records.as_deref()).unwrap_or_default();
-        Ok(after_nothing(records, from))
+        let request = fetch::request(&TopicName(text(topic)), partition, from, bytes_max);
+        let asked = (topic, partition);
+        let answer =
+            self.call_leader(asked, &request, fetch::VERSION_MAX, fetch::error_code).await?;
+        Ok(after_nothing(&fetch::found(answer), from))
     }
 }
 
-fn index(partition: Partition) -> i32 {
+pub(super) fn index(partition: Partition) -> i32 {
     i32::try_from(partition.0).unwrap_or(i32::MAX)
 }
 
