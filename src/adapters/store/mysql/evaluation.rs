@@ -74,18 +74,17 @@ async fn insert_alerts(
 }
 
 /// A watch may have gone to another partition's symbol or be deleted: its state is then written
-/// by another, or by nobody. Those that exist are held until the commit, so that a deletion comes
-/// before or after, with the state.
+/// by another, or by nobody. Nothing is locked to find that out, or each step would wait for every
+/// command under way on one of its watches, and those on the others for the step. A deletion that
+/// commits between this look and the row leaves a state behind, but never for good: as long as
+/// the engine has the watch, its removal is pending, and applying it forgets the state
+/// ([`record_applied`]).
 async fn put_states(
     tx: &mut MySqlConnection,
     states: &[(WatchId, WatchState)],
 ) -> Result<(), Failure> {
-    const EXISTING: Bulk = Bulk {
-        head: "SELECT id FROM watches WHERE id IN (",
-        row: "?",
-        between: ",",
-        tail: ") LOCK IN SHARE MODE",
-    };
+    const EXISTING: Bulk =
+        Bulk { head: "SELECT id FROM watches WHERE id IN (", row: "?", between: ",", tail: ")" };
     // The version last: what stands before it compares with the old one.
     const UPSERT: Bulk = Bulk {
         head: "INSERT INTO watch_states (watch_id, version, told, bucket, last_alert_ms) VALUES",
@@ -191,8 +190,8 @@ async fn put_prices(
     Ok(())
 }
 
-/// Takes the changes off the list, with the states of those watches that are deleted: commands
-/// never touch states of others.
+/// Takes the changes off the list, with the states of those watches that are deleted: after the
+/// states of this step are in, so that none of a deleted watch is left.
 async fn record_applied(tx: &mut MySqlConnection, applied: &[Applied]) -> Result<(), Failure> {
     const WHICH: Bulk = Bulk {
         head: "SELECT c.id, c.watch_id, w.id FROM changes c \
