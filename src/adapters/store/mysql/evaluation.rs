@@ -215,35 +215,43 @@ async fn record_applied(tx: &mut MySqlConnection, applied: &[Applied]) -> Result
     };
     const REMOVE: Bulk =
         Bulk { head: "DELETE FROM changes WHERE id IN (", row: "?", between: ",", tail: ")" };
-    for piece in padded(applied) {
-        let ids = |list: &Bulk| {
-            piece.iter().fold(list.of(piece.len()), |query, change| query.bind(signed(change.id.0)))
-        };
-        // Before the changes go: they know the watch of a removal as well.
-        let (mut watches, mut gone) = (HashMap::new(), Vec::new());
-        for row in ids(&WHICH).fetch_all(&mut *tx).await? {
+    let ids = |list: &Bulk, piece: &[&Applied]| {
+        piece.iter().fold(list.of(piece.len()), |query, change| query.bind(signed(change.id.0)))
+    };
+    // Of a removal, only the change knows the watch. One that was there when its change was read
+    // and is deleted since has another change pending.
+    let removals: Vec<_> = applied.iter().filter(|change| change.watch.is_none()).collect();
+    let (mut watches, mut gone) = (HashMap::new(), Vec::new());
+    for piece in padded(&removals) {
+        let piece: Vec<_> = piece.into_iter().copied().collect();
+        for row in ids(&WHICH, &piece).fetch_all(&mut *tx).await? {
             use crate::adapters::store::rows::Cells;
             let (watch, existing) = (row.int(1)?, row.int(2)?);
             watches.insert(int(&row, 0)?, watch);
             gone.extend(watch.filter(|_| existing.is_none()));
         }
-        for gone in padded(&gone) {
-            let forget = FORGET.of(gone.len());
-            let forget = gone.into_iter().fold(forget, |query, watch| query.bind(*watch));
-            forget.execute(&mut *tx).await?;
-        }
+    }
+    for gone in padded(&gone) {
+        let forget = FORGET.of(gone.len());
+        let forget = gone.into_iter().fold(forget, |query, watch| query.bind(*watch));
+        forget.execute(&mut *tx).await?;
+    }
+    for piece in padded(applied) {
         let mut record = RECORD.of(piece.len());
         for change in &piece {
             let id = signed(change.id.0);
             record = record
                 .bind(id)
                 .bind(change.symbol.as_str().to_owned())
-                .bind(watches.get(&id).copied().flatten())
+                .bind(match change.watch {
+                    Some((watch, _)) => Some(signed(watch.0)),
+                    None => watches.get(&id).copied().flatten(),
+                })
                 .bind(change.watch.map(|(_, version)| version.0))
                 .bind(change.after.map(Timestamp::millis));
         }
         record.execute(&mut *tx).await?;
-        ids(&REMOVE).execute(&mut *tx).await?;
+        ids(&REMOVE, &piece).execute(&mut *tx).await?;
     }
     Ok(())
 }
