@@ -302,7 +302,7 @@ async fn lost_connections_are_not_noticed_by_callers() {
         let store = store.clone();
         async move { store.execute(None, &change).await }
     });
-    while kill("INFO LIKE '%FROM watches w WHERE w.id%'").await == 0 {
+    while kill("INFO LIKE '%WHERE w.id = % AND w.user_id%'").await == 0 {
         tokio::task::yield_now().await;
     }
     lock.rollback().await.unwrap();
