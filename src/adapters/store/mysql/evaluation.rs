@@ -213,8 +213,14 @@ async fn record_applied(tx: &mut MySqlConnection, applied: &[Applied]) -> Result
         between: ",",
         tail: "ON DUPLICATE KEY UPDATE id = id",
     };
-    const REMOVE: Bulk =
-        Bulk { head: "DELETE FROM changes WHERE id IN (", row: "?", between: ",", tail: ")" };
+    // In order, and no more than these, so that the server ends with the last of them where it scans
+    // a short list. It would wait for every command under way that has left its change there.
+    const REMOVE: Bulk = Bulk {
+        head: "DELETE FROM changes WHERE id IN (",
+        row: "?",
+        between: ",",
+        tail: ") ORDER BY id LIMIT ?",
+    };
     let ids = |list: &Bulk, piece: &[&Applied]| {
         piece.iter().fold(list.of(piece.len()), |query, change| query.bind(signed(change.id.0)))
     };
@@ -251,7 +257,9 @@ async fn record_applied(tx: &mut MySqlConnection, applied: &[Applied]) -> Result
                 .bind(change.after.map(Timestamp::millis));
         }
         record.execute(&mut *tx).await?;
-        ids(&REMOVE, &piece).execute(&mut *tx).await?;
+        let distinct = piece.iter().map(|change| change.id).collect::<HashSet<_>>().len();
+        let distinct = u32::try_from(distinct).unwrap_or(u32::MAX);
+        ids(&REMOVE, &piece).bind(distinct).execute(&mut *tx).await?;
     }
     Ok(())
 }
