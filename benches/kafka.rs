@@ -149,6 +149,7 @@ async fn produce(kafka: &mut Kafka) {
 fn main() {
     Runtime::new().unwrap().block_on(async {
         let Some(mut kafka) = Kafka::find() else { return };
+        kafka.warm().await;
         latency(&mut kafka).await;
         produce(&mut kafka).await;
         kafka.clean().await;

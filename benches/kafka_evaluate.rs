@@ -118,6 +118,7 @@ fn evaluate(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let Some(mut kafka) = runtime.block_on(async { Kafka::find() }) else { return };
     let Some(database) = runtime.block_on(Database::create()) else { return };
+    runtime.block_on(kafka.warm());
     for topic in [TICKS_TOPIC, ALERTS_TOPIC] {
         runtime.block_on(kafka.topic(topic, 1));
     }

@@ -126,6 +126,7 @@ fn changes(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let Some(mut kafka) = runtime.block_on(async { Kafka::find() }) else { return };
     let Some(database) = runtime.block_on(Database::create()) else { return };
+    runtime.block_on(kafka.warm());
     runtime.block_on(kafka.topic(ALERTS_TOPIC, 1));
     let ticks = runtime.block_on(kafka.topic(TICKS_TOPIC, 1));
     runtime.block_on(price(&kafka.broker, &ticks));

@@ -72,6 +72,7 @@ fn main() {
     let ran = Runtime::new().unwrap().block_on(async {
         let mut kafka = Kafka::find()?;
         let database = Database::create().await?;
+        kafka.warm().await;
         for topic in [TICKS_TOPIC, ALERTS_TOPIC] {
             kafka.topic(topic, 1).await;
         }

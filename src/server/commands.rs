@@ -105,12 +105,12 @@ impl Commands {
         request: Option<Request>,
         work: impl Future<Output = Result<Work, Fault>> + Send + 'static,
     ) -> Result<Reply, Fault> {
-        self.begin(request, true, work).await
+        Ok(self.begin(request, true, work).await?.reply)
     }
 
     /// The same for work that costs nothing to know: the store finds a repetition when it records
     /// the request, which spares all others a question.
-    pub async fn execute(&self, request: Option<Request>, work: Work) -> Result<Reply, Fault> {
+    pub async fn execute(&self, request: Option<Request>, work: Work) -> Result<Recorded, Fault> {
         self.begin(request, false, async { Ok(work) }).await
     }
 
@@ -119,7 +119,7 @@ impl Commands {
         request: Option<Request>,
         ask: bool,
         work: impl Future<Output = Result<Work, Fault>> + Send + 'static,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<Recorded, Fault> {
         let place = self.place()?;
         let ticket = match &request {
             None => None,
@@ -127,7 +127,8 @@ impl Commands {
                 Begin::First(ticket) => Some(ticket),
                 Begin::Answered { fingerprint, answer } => {
                     let reply = decode(&answer)?;
-                    return self.answer(asked, Recorded { fingerprint, reply, again: true });
+                    let recorded = Recorded { fingerprint, reply, again: true, view: None };
+                    return self.answer(asked, recorded);
                 }
                 Begin::Differs => return Err(self.conflict()),
                 Begin::Unavailable => None,
@@ -146,7 +147,7 @@ impl Commands {
     /// The answer of a request that was carried out before.
     pub async fn recorded(&self, request: &Request) -> Result<Option<Reply>, Fault> {
         match self.ports.store.recorded(&request.key).await? {
-            Some(recorded) => self.answer(request, recorded).map(Some),
+            Some(recorded) => Ok(Some(self.answer(request, recorded)?.reply)),
             None => Ok(None),
         }
     }
@@ -170,7 +171,7 @@ impl Commands {
         ticket: Option<Ticket>,
         ask: bool,
         work: impl Future<Output = Result<Work, Fault>> + Send,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<Recorded, Fault> {
         let done =
             AssertUnwindSafe(self.carry_out(request.as_ref(), ask, work)).catch_unwind().await;
         let done = done.unwrap_or_else(|_| Err(Fault::internal(&"a command panicked")));
@@ -178,7 +179,7 @@ impl Commands {
             let recorded = done?;
             return match &request {
                 Some(request) => self.answer(request, recorded),
-                None => Ok(recorded.reply),
+                None => Ok(recorded),
             };
         };
         match (done, &request) {
@@ -194,7 +195,7 @@ impl Commands {
             }
             (done, _) => {
                 self.ports.cache.abandon(ticket).await;
-                done.map(|recorded| recorded.reply)
+                done
             }
         }
     }
@@ -221,7 +222,7 @@ impl Commands {
             }
             (Work::Answer(reply), Some(request)) => Ok(store.record(request, &reply).await?),
             (Work::Answer(reply), None) => {
-                Ok(Recorded { fingerprint: [0; 32], reply, again: false })
+                Ok(Recorded { fingerprint: [0; 32], reply, again: false, view: None })
             }
         }
     }
@@ -234,15 +235,15 @@ impl Commands {
         }
     }
 
-    /// The answer of a request, if it is the one that was carried out.
-    fn answer(&self, request: &Request, recorded: Recorded) -> Result<Reply, Fault> {
+    /// What was recorded of a request, if it is the one that was carried out.
+    fn answer(&self, request: &Request, recorded: Recorded) -> Result<Recorded, Fault> {
         if recorded.fingerprint != request.fingerprint {
             return Err(self.conflict());
         }
         if recorded.again {
             self.ports.metrics.request_repeats.inc();
         }
-        Ok(recorded.reply)
+        Ok(recorded)
     }
 
     fn conflict(&self) -> Fault {

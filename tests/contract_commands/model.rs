@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use tripline::adapters::clock::SeededRandom;
 use tripline::model::{Policy, Symbol, UserId, Version, Watch, WatchId, WatchSpec};
 use tripline::pipeline::clock::Random;
-use tripline::server::store::{Command, Recorded, Refusal, Reply, Request, WatchPatch, WatchRef};
+use tripline::server::store::{
+    Command, QueryStore, Recorded, Refusal, Reply, Request, WatchPatch, WatchRef,
+};
 
 use crate::fixture::{Fixture, WATCHES_MAX, email, price, request, symbol};
 use crate::requests;
@@ -282,6 +284,11 @@ pub(crate) async fn random_commands_agree_with_a_model(f: Fixture) {
             assert_eq!(found.reply, model.run(&command, &found.reply, first), "{context}");
             refused += u32::from(matches!(found.reply, Reply::Refused(_)));
             assert!(!found.again, "{context}");
+            if let Some(view) = found.view {
+                let (user, id) = (view.watch.user, WatchRef::Id(view.watch.id));
+                let asked = QueryStore::watch(&*f.store, user, id).await.unwrap();
+                assert_eq!(asked, Some(view), "{context}");
+            }
             if let Some(request) = request {
                 assert_eq!(found.fingerprint, request.fingerprint, "{context}");
                 model.requests.insert(request.key.id, found);

@@ -35,8 +35,11 @@ pub(crate) async fn watches_are_paged_by_id_with_state_and_price(f: Fixture) {
 
     // The state is told as the watch is now, also before an evaluator has seen the change.
     let patch = WatchPatch { high: Some(None), ..WatchPatch::default() };
-    f.change(ann, ids[1], patch).await;
-    let view = f.store.watch(ann, WatchRef::Id(ids[1])).await.unwrap().unwrap();
+    let watch = WatchRef::Id(ids[1]);
+    let change = Command::ChangeWatch { user: ann, watch, patch, or_create: None };
+    let left = f.store.execute(None, &change).await.unwrap().view;
+    let view = f.store.watch(ann, watch).await.unwrap().unwrap();
+    assert!(left.is_none_or(|left| left == view), "{left:?}, {view:?}");
     assert_eq!((view.state.version, view.state.told), (view.watch.version, Told::Nothing));
 
     let oldest = f.store.watch(ann, WatchRef::Oldest).await.unwrap().unwrap();

@@ -10,7 +10,7 @@ use crate::fixture::{Fixture, email, registration, request, spec, symbol};
 
 /// What a repetition of a request gets.
 pub(crate) fn repeated(first: &Recorded) -> Recorded {
-    Recorded { again: true, ..first.clone() }
+    Recorded { again: true, view: None, ..first.clone() }
 }
 
 pub(crate) async fn two_hundred_copies_of_a_registration_make_one_account(f: Fixture) {

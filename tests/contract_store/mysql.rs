@@ -8,7 +8,7 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use tripline::adapters::clock::SystemClock;
 use tripline::adapters::store::mysql::{MysqlOptions, MysqlStore};
-use tripline::model::{Policy, Symbol, UserId, WatchSpec};
+use tripline::model::{Policy, Symbol, UserId, Version, WatchId, WatchSpec, WatchState};
 use tripline::pipeline::evaluate::{Applied, ChangeKind, EvaluateStore, Evaluation, PendingChange};
 use tripline::pipeline::store::{StoreError, TopicStore};
 use tripline::server::store::{
@@ -112,6 +112,49 @@ async fn another_process_wakes_the_evaluator() {
     let (seen, _) =
         tokio::join!(tokio::time::timeout(Duration::from_secs(30), woken), create(&other, user));
     assert_eq!(seen.unwrap().len(), 1);
+}
+
+/// A step locks no watch: a deletion may commit after it has looked which ones there are.
+#[tokio::test]
+async fn a_state_that_comes_after_a_deletion_goes_with_its_change() {
+    let Some((database, store)) = made().await else { return };
+    let user = register(&store, "ann@example.com").await;
+    let (first, deleted) = (create(&store, user).await, create(&store, user).await);
+    apply(&store, &store.changes(ZERO, 9).await.unwrap()).await;
+    let version = WatchState { version: Version::FIRST, ..Default::default() };
+    let states = |ids: &[u64]| ids.iter().map(|id| (WatchId(*id), version)).collect();
+    let owned = EvaluateStore::own(&store, ZERO, Default::default()).await.unwrap();
+    let step = Evaluation { states: states(&[first]), ..Default::default() };
+    EvaluateStore::commit(&store, owned.fence, span(0, 1), &step).await.unwrap();
+
+    // The step waits for the state that comes first in it.
+    let mut other = MySqlConnection::connect(&database.url()).await.unwrap();
+    let mut lock = other.begin().await.unwrap();
+    let lock_all = "SELECT watch_id FROM watch_states FOR UPDATE";
+    sqlx::query(lock_all).fetch_all(&mut *lock).await.unwrap();
+    let step = Evaluation { states: states(&[first, deleted]), ..Default::default() };
+    let committing = tokio::spawn({
+        let store = store.clone();
+        async move { EvaluateStore::commit(&store, owned.fence, span(1, 2), &step).await }
+    });
+    let mut watcher = MySqlConnection::connect(&database.url()).await.unwrap();
+    let waiting = "SELECT COUNT(*) FROM information_schema.processlist \
+                   WHERE DB = DATABASE() AND INFO LIKE 'INSERT INTO watch_states%'";
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut watcher).await.unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let delete = Command::DeleteWatch { user, watch: WatchId(deleted) };
+    assert_eq!(store.execute(None, &delete).await.unwrap().reply, Reply::Done);
+    lock.rollback().await.unwrap();
+    committing.await.unwrap().unwrap();
+
+    let mut kept = async || -> Vec<u64> {
+        let kept = "SELECT CAST(watch_id AS UNSIGNED) FROM watch_states ORDER BY watch_id";
+        sqlx::query_scalar(kept).fetch_all(&mut watcher).await.unwrap()
+    };
+    assert_eq!(kept().await, [first, deleted]);
+    apply(&store, &store.changes(ZERO, 9).await.unwrap()).await;
+    assert_eq!(kept().await, [first]);
 }
 
 #[tokio::test]
@@ -259,7 +302,7 @@ async fn lost_connections_are_not_noticed_by_callers() {
         let store = store.clone();
         async move { store.execute(None, &change).await }
     });
-    while kill("INFO LIKE '%FROM watches w WHERE w.id%'").await == 0 {
+    while kill("INFO LIKE '%WHERE w.id = % AND w.user_id%'").await == 0 {
         tokio::task::yield_now().await;
     }
     lock.rollback().await.unwrap();

@@ -166,7 +166,7 @@ async fn a_command_takes_effect_once() {
         async |round, recorded| {
             assert_eq!(b.watches(user).await.len(), round as usize + 3);
             let again = b.store.recorded(&request(round).key).await.unwrap();
-            assert_eq!(again, Some(Recorded { again: true, ..recorded }));
+            assert_eq!(again, Some(Recorded { again: true, view: None, ..recorded }));
         },
     )
     .await;

@@ -9,9 +9,12 @@ use tripline::adapters::store::mysql::MysqlOptions;
 pub(crate) struct Database {
     server: String,
     name: String,
+    /// What follows a `?` in the server's URL: how to connect.
+    parameters: Option<String>,
 }
 
-/// The server's URL without a database; `None` if the tests were given none and may skip it.
+/// The server's URL without a database; `None` if the tests were given none and may skip it. It may
+/// end with parameters of connections, such as `?ssl-mode=disabled`.
 pub(crate) fn server() -> Option<String> {
     match std::env::var("TRIPLINE_TEST_MYSQL") {
         Ok(url) if !url.is_empty() => Some(url.trim_end_matches('/').to_owned()),
@@ -35,10 +38,17 @@ async fn run(url: &str, sql: String) {
 
 impl Database {
     pub(crate) async fn create() -> Option<Self> {
-        let server = server()?;
+        let url = server()?;
+        let (server, parameters) = match url.split_once('?') {
+            Some((server, parameters)) => (server, Some(parameters.to_owned())),
+            None => (&*url, None),
+        };
+        let server = server.trim_end_matches('/').to_owned();
         let name = format!("tripline_test_{}", uuid::Uuid::new_v4().simple());
-        run(&server, format!("CREATE DATABASE {name} CHARACTER SET utf8mb4")).await;
-        Some(Self { server, name })
+        let database = Self { server, name, parameters };
+        let create = format!("CREATE DATABASE {} CHARACTER SET utf8mb4", database.name);
+        run(&database.url_of(""), create).await;
+        Some(database)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -46,7 +56,12 @@ impl Database {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("{}/{}", self.server, self.name)
+        self.url_of(&self.name)
+    }
+
+    fn url_of(&self, name: &str) -> String {
+        let url = format!("{}/{name}", self.server);
+        self.parameters.iter().fold(url, |url, parameters| format!("{url}?{parameters}"))
     }
 
     /// Options for a store on it.
@@ -61,7 +76,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let (server, drop) = (self.server.clone(), format!("DROP DATABASE {}", self.name));
+        let (server, drop) = (self.url_of(""), format!("DROP DATABASE {}", self.name));
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(run(&server, drop));

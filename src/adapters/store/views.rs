@@ -35,7 +35,9 @@ pub(super) fn recorded(row: &impl Cells, key: &RequestKey) -> Result<Recorded, S
     let fingerprint = rows::bytes(row, 0)?.try_into();
     let reply = serde_json::from_str(rows::text(row, 1)?);
     match (fingerprint, reply) {
-        (Ok(fingerprint), Ok(reply)) => Ok(Recorded { fingerprint, reply, again: true }),
+        (Ok(fingerprint), Ok(reply)) => {
+            Ok(Recorded { fingerprint, reply, again: true, view: None })
+        }
         _ => Err(StoreError::Permanent(format!(
             "the record of request {} is damaged: restore the store from a backup",
             key.id

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::PasswordMark;
+use super::{PasswordMark, WatchView};
 use crate::model::{
     Change, Decimal, Email, Policy, PolicyKind, Price, Symbol, UserId, Watch, WatchId, WatchSpec,
     WatchSpecError,
@@ -39,6 +39,9 @@ pub struct Recorded {
     pub reply: Reply,
     /// Whether it had been carried out before.
     pub again: bool,
+    /// The watch that was changed, as the change left it, where the store knows that without being
+    /// asked again. Not recorded.
+    pub view: Option<WatchView>,
 }
 
 /// A threshold, or that there is none.

@@ -19,7 +19,9 @@ use crate::proto::v1::{
 };
 use crate::server::commands::Work;
 use crate::server::fault::Fault;
-use crate::server::store::{Command, PolicyPatch, Refusal, Reply, WatchPatch, WatchRef, WatchView};
+use crate::server::store::{
+    Command, PolicyPatch, Recorded, Refusal, Reply, WatchPatch, WatchRef, WatchView,
+};
 
 #[async_trait]
 impl Watches for Api {
@@ -42,7 +44,7 @@ impl Watches for Api {
                 Ok(Work::of(work))
             };
             let reply = commands.run(request, work).await?;
-            let (view, watch) = self.answer(user, reply).await?;
+            let (view, watch) = self.answer(user, reply, None).await?;
             let warnings = match view {
                 Some(view) if view.last.is_none() && first.load(Ordering::Relaxed) => {
                     self.warnings(view.watch.spec.symbol()).await
@@ -70,8 +72,8 @@ impl Watches for Api {
                 patch,
                 or_create: None,
             });
-            let reply = commands.execute(request, Work::of(work)).await?;
-            let (_, watch) = self.answer(user, reply).await?;
+            let Recorded { reply, view, .. } = commands.execute(request, Work::of(work)).await?;
+            let (_, watch) = self.answer(user, reply, view).await?;
             Ok(ChangeWatchResponse { watch: Some(watch) })
         })
         .await
@@ -87,7 +89,7 @@ impl Watches for Api {
             let request = commands.request(key, "/tripline.v1.Watches/DeleteWatch", &message);
             let (user, watch) = (caller.session.user, WatchId(message.id));
             let work = Work::of(Ok(Command::DeleteWatch { user, watch }));
-            done(commands.execute(request, work).await?)?;
+            done(commands.execute(request, work).await?.reply)?;
             Ok(DeleteWatchResponse {})
         })
         .await
@@ -127,16 +129,21 @@ impl Api {
         Ok(found.iter().map(watch).collect())
     }
 
-    /// The watch that a command made or changed, as it is now.
+    /// The watch that a command made or changed: as the command left it, where that is known, or
+    /// as it is now.
     async fn answer(
         &self,
         user: UserId,
         reply: Reply,
+        left: Option<WatchView>,
     ) -> Result<(Option<WatchView>, v1::Watch), Fault> {
         let Reply::Watch { id } = done(reply)? else {
             return Err(Fault::internal(&"a command on a watch did not name it"));
         };
-        let view = self.services.queries.watch(user, WatchRef::Id(WatchId(id))).await?;
+        let view = match left {
+            Some(view) => Some(view),
+            None => self.services.queries.watch(user, WatchRef::Id(WatchId(id))).await?,
+        };
         let watch = self.views(view.as_slice()).await?.pop();
         let watch = watch.unwrap_or_else(|| views::gone_watch(id));
         Ok((view, watch))

@@ -4,8 +4,9 @@ use sqlx::AssertSqlSafe;
 use sqlx::mysql::{MySql, MySqlArguments};
 use sqlx::query::Query;
 
-/// Each size is a statement that every connection may keep prepared, on the server as well.
-const SIZES: [usize; 7] = [1, 2, 4, 8, 32, 128, 512];
+/// Each size is a statement that every connection may keep prepared, on the server as well. None is
+/// more than twice the one before: what a list is filled up with is written like all else.
+const SIZES: [usize; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 
 /// A statement whose values are bound.
 pub(super) type Bound = Query<'static, MySql, MySqlArguments>;

@@ -14,7 +14,8 @@ use crate::failpoint;
 use crate::model::{Email, UserId, WatchSpec};
 use crate::pipeline::store::StoreError;
 use crate::server::store::{
-    Command, CommandStore, Recorded, Refusal, Reply, Request, RequestKey, Role, password_mark,
+    Command, CommandStore, Recorded, Refusal, Reply, Request, RequestKey, Role, WatchView,
+    password_mark,
 };
 
 #[async_trait]
@@ -104,11 +105,12 @@ impl MysqlStore {
             tx.roll_back().await?;
             return Ok(recorded);
         }
-        let mut work = Work { tx: &mut tx, store: self };
+        let mut work = Work { tx: &mut tx, store: self, view: None };
         let reply = match work.run(command).await? {
             Ok(reply) => reply,
             Err(refusal) => Reply::Refused(refusal),
         };
+        let view = work.view;
         let Some(recorded) = add_record(&mut tx, request, reply).await? else {
             tx.roll_back().await?;
             return self.first_answer(&request.key).await;
@@ -116,7 +118,7 @@ impl MysqlStore {
         failpoint::hit("command/before-commit");
         tx.commit().await?;
         failpoint::hit("command/after-commit");
-        Ok(recorded)
+        Ok(Recorded { view, ..recorded })
     }
 
     /// The answer of a request that somebody else has recorded.
@@ -132,6 +134,8 @@ impl MysqlStore {
 pub(super) struct Work<'a> {
     pub(super) tx: &'a mut MySqlConnection,
     pub(super) store: &'a MysqlStore,
+    /// The watch that it changed, as it left it.
+    pub(super) view: Option<WatchView>,
 }
 
 /// What a command did, or why it did nothing. A refusal is decided before the first write,

@@ -5,11 +5,15 @@ use std::sync::{Mutex, PoisonError};
 
 use sqlx::mysql::MySqlConnection;
 
-use super::bulk::{Bulk, padded};
+use super::bulk::{Bulk, exact, padded};
+use super::failure::is_duplicate;
 use super::{Failure, now_ms};
-use crate::adapters::store::rows::{Cells, alert_columns, delivery, int, signed};
-use crate::model::AlertId;
+use crate::adapters::store::rows::{
+    ALERT_COLUMNS, Cells, alert, alert_columns, delivery, int, parsed, signed, time,
+};
+use crate::model::{Alert, AlertId, Email, Timestamp};
 use crate::pipeline::notify::{Claimant, Delivery, DeliveryId, Incoming};
+use crate::trace::TraceParent;
 
 /// What an attempt was about to claim, and until when, for the one after it.
 pub(super) struct Noted(pub(super) Mutex<Option<(Vec<i64>, i64)>>);
@@ -27,10 +31,13 @@ impl Noted {
 /// What the store knows of the alerts of a batch. Users and watches are held until the commit,
 /// so that a deletion comes before, or after and cancels what is made here.
 const KNOWN: Bulk = Bulk {
-    head: "SELECT a.id, a.user_id, a.watch_id, u.id, w.id, d.alert_id, a.version, a.time_ms, \
-           a.`condition` FROM alerts a LEFT JOIN users u ON u.id = a.user_id \
-           LEFT JOIN watches w ON w.id = a.watch_id \
-           LEFT JOIN deliveries d ON d.alert_id = a.id WHERE",
+    head: concat!(
+        "SELECT ",
+        alert_columns!(),
+        ", a.id, u.email, w.id, d.alert_id, a.accepted_ms FROM alerts a \
+         LEFT JOIN users u ON u.id = a.user_id LEFT JOIN watches w ON w.id = a.watch_id \
+         LEFT JOIN deliveries d ON d.alert_id = a.id WHERE"
+    ),
     row: "(a.watch_id = ? AND a.time_ms = ? AND a.version = ? AND a.`condition` = ?)",
     between: "OR",
     tail: "LOCK IN SHARE MODE",
@@ -39,10 +46,10 @@ const KNOWN: Bulk = Bulk {
 /// An alert that is stored.
 struct Known {
     id: i64,
-    user: i64,
-    watch: i64,
-    /// What of it is deleted.
-    gone: Option<&'static str>,
+    alert: Alert,
+    accepted: Timestamp,
+    /// Whom to tell, or what is deleted.
+    email: Result<Email, &'static str>,
     delivered: bool,
 }
 
@@ -62,26 +69,19 @@ async fn known(
                 .bind(id.condition.as_str());
         }
         for row in query.fetch_all(&mut *tx).await? {
-            use crate::adapters::store::rows::{number, parsed, small, time};
-            let id = AlertId {
-                watch: crate::model::WatchId(number(&row, 2)?),
-                version: crate::model::Version(small(&row, 6)?),
-                time: time(&row, 7)?,
-                condition: parsed(&row, 8)?,
-            };
-            let gone = match (row.int(3)?, row.int(4)?) {
-                (None, _) => Some("user"),
-                (_, None) => Some("watch"),
-                _ => None,
+            let email = match (row.text(ALERT_COLUMNS + 1)?, row.int(ALERT_COLUMNS + 2)?) {
+                (None, _) => Err("user"),
+                (_, None) => Err("watch"),
+                _ => Ok(parsed(&row, ALERT_COLUMNS + 1)?),
             };
             let known = Known {
-                id: int(&row, 0)?,
-                user: int(&row, 1)?,
-                watch: int(&row, 2)?,
-                gone,
-                delivered: row.int(5)?.is_some(),
+                id: int(&row, ALERT_COLUMNS)?,
+                alert: alert(&row, 0)?,
+                accepted: time(&row, ALERT_COLUMNS + 4)?,
+                email,
+                delivered: row.int(ALERT_COLUMNS + 3)?.is_some(),
             };
-            found.insert(id, known);
+            found.insert(known.alert.id, known);
         }
     }
     Ok(found)
@@ -95,15 +95,15 @@ pub(super) async fn ids(
     Ok(known(tx, incoming).await?.into_values().map(|known| known.id).collect())
 }
 
-/// Makes the deliveries of those alerts that the store has and that have none; returns the
-/// numbers of the new ones. The first `claim_max` of the batch are claimed at once, the others
-/// wait; cancelled where nobody is left to tell.
+/// Makes the deliveries of those alerts that the store has and that have none. The first
+/// `claim_max` of the batch are claimed at once, and returned; the others wait; cancelled where
+/// nobody is left to tell.
 pub(super) async fn insert(
     tx: &mut MySqlConnection,
     incoming: &[Incoming],
     claimant: &Claimant,
     claim_max: usize,
-) -> Result<Vec<i64>, Failure> {
+) -> Result<Vec<Delivery>, Failure> {
     const INSERT: Bulk = Bulk {
         head: "INSERT INTO deliveries (alert_id, user_id, watch_id, state, due_ms, attempts, \
                owner, lease_until_ms, reason, traceparent, changed_ms) VALUES",
@@ -117,7 +117,7 @@ pub(super) async fn insert(
             ")"
         ),
         between: ",",
-        tail: "ON DUPLICATE KEY UPDATE alert_id = alert_id",
+        tail: "",
     };
     let known = known(tx, incoming).await?;
     let mut seen = HashSet::new();
@@ -127,31 +127,46 @@ pub(super) async fn insert(
             && !known.delivered
             && seen.insert(known.id)
         {
-            let claimed = index < claim_max && known.gone.is_none();
-            new.push((known, claimed, trace.map(|trace| trace.to_text())));
+            new.push((known, index < claim_max && known.email.is_ok(), *trace));
         }
     }
-    for piece in padded(&new) {
+    new.sort_unstable_by_key(|(known, ..)| known.id);
+    for piece in exact(&new) {
         let mut insert = INSERT.of(piece.len());
         for (known, claimed, trace) in piece {
-            let state = match (known.gone, claimed) {
-                (Some(_), _) => "cancelled",
-                (None, true) => "claimed",
-                (None, false) => "pending",
+            let state = match (&known.email, claimed) {
+                (Err(_), _) => "cancelled",
+                (Ok(_), true) => "claimed",
+                (Ok(_), false) => "pending",
             };
             insert = insert
                 .bind(known.id)
-                .bind(known.user)
-                .bind(known.watch)
+                .bind(known.alert.user.0)
+                .bind(signed(known.alert.id.watch.0))
                 .bind(state)
                 .bind(claimed.then(|| claimant.owner.clone()))
                 .bind(claimed.then(|| signed(claimant.lease_ms)))
-                .bind(known.gone)
-                .bind(trace.clone());
+                .bind(known.email.as_ref().err().copied())
+                .bind(trace.map(|trace| trace.to_text()));
         }
-        insert.execute(&mut *tx).await?;
+        // One that another made since it was looked for is not to be sent by two.
+        insert.execute(&mut *tx).await.map_err(|error| match is_duplicate(&error) {
+            true => Failure::Again("a delivery was made meanwhile".to_owned()),
+            false => error.into(),
+        })?;
     }
-    Ok(new.into_iter().map(|(known, ..)| known.id).collect())
+    let claimed = new.into_iter().filter(|(_, claimed, _)| *claimed);
+    let delivery = |(known, _, trace): (&Known, bool, Option<TraceParent>)| {
+        Some(Delivery {
+            id: DeliveryId(known.id.cast_unsigned()),
+            alert: known.alert,
+            email: known.email.as_ref().ok()?.clone(),
+            attempts: 0,
+            accepted: known.accepted,
+            trace,
+        })
+    };
+    Ok(claimed.filter_map(delivery).collect())
 }
 
 /// Those of some deliveries that `claimant` has claimed, the longest due first.
@@ -173,7 +188,7 @@ pub(super) async fn claimed_by(
         between: ",",
         tail: ")",
     };
-    const DUE_MS: usize = crate::adapters::store::rows::ALERT_COLUMNS + 5;
+    const DUE_MS: usize = ALERT_COLUMNS + 5;
     let mut claimed = Vec::with_capacity(ids.len());
     for piece in padded(ids) {
         let query = CLAIMED.of(piece.len()).bind(claimant.owner.clone());

@@ -74,18 +74,17 @@ async fn insert_alerts(
 }
 
 /// A watch may have gone to another partition's symbol or be deleted: its state is then written
-/// by another, or by nobody. Those that exist are held until the commit, so that a deletion comes
-/// before or after, with the state.
+/// by another, or by nobody. Nothing is locked to find that out, or each step would wait for every
+/// command under way on one of its watches, and those on the others for the step. A deletion that
+/// commits between this look and the row leaves a state behind, but never for good: as long as
+/// the engine has the watch, its removal is pending, and applying it forgets the state
+/// ([`record_applied`]).
 async fn put_states(
     tx: &mut MySqlConnection,
     states: &[(WatchId, WatchState)],
 ) -> Result<(), Failure> {
-    const EXISTING: Bulk = Bulk {
-        head: "SELECT id FROM watches WHERE id IN (",
-        row: "?",
-        between: ",",
-        tail: ") LOCK IN SHARE MODE",
-    };
+    const EXISTING: Bulk =
+        Bulk { head: "SELECT id FROM watches WHERE id IN (", row: "?", between: ",", tail: ")" };
     // The version last: what stands before it compares with the old one.
     const UPSERT: Bulk = Bulk {
         head: "INSERT INTO watch_states (watch_id, version, told, bucket, last_alert_ms) VALUES",
@@ -191,8 +190,8 @@ async fn put_prices(
     Ok(())
 }
 
-/// Takes the changes off the list, with the states of those watches that are deleted: commands
-/// never touch states of others.
+/// Takes the changes off the list, with the states of those watches that are deleted: after the
+/// states of this step are in, so that none of a deleted watch is left.
 async fn record_applied(tx: &mut MySqlConnection, applied: &[Applied]) -> Result<(), Failure> {
     const WHICH: Bulk = Bulk {
         head: "SELECT c.id, c.watch_id, w.id FROM changes c \
@@ -214,37 +213,53 @@ async fn record_applied(tx: &mut MySqlConnection, applied: &[Applied]) -> Result
         between: ",",
         tail: "ON DUPLICATE KEY UPDATE id = id",
     };
-    const REMOVE: Bulk =
-        Bulk { head: "DELETE FROM changes WHERE id IN (", row: "?", between: ",", tail: ")" };
-    for piece in padded(applied) {
-        let ids = |list: &Bulk| {
-            piece.iter().fold(list.of(piece.len()), |query, change| query.bind(signed(change.id.0)))
-        };
-        // Before the changes go: they know the watch of a removal as well.
-        let (mut watches, mut gone) = (HashMap::new(), Vec::new());
-        for row in ids(&WHICH).fetch_all(&mut *tx).await? {
+    // In order, and no more than these, so that the server ends with the last of them where it scans
+    // a short list. It would wait for every command under way that has left its change there.
+    const REMOVE: Bulk = Bulk {
+        head: "DELETE FROM changes WHERE id IN (",
+        row: "?",
+        between: ",",
+        tail: ") ORDER BY id LIMIT ?",
+    };
+    let ids = |list: &Bulk, piece: &[&Applied]| {
+        piece.iter().fold(list.of(piece.len()), |query, change| query.bind(signed(change.id.0)))
+    };
+    // Of a removal, only the change knows the watch. One that was there when its change was read
+    // and is deleted since has another change pending.
+    let removals: Vec<_> = applied.iter().filter(|change| change.watch.is_none()).collect();
+    let (mut watches, mut gone) = (HashMap::new(), Vec::new());
+    for piece in padded(&removals) {
+        let piece: Vec<_> = piece.into_iter().copied().collect();
+        for row in ids(&WHICH, &piece).fetch_all(&mut *tx).await? {
             use crate::adapters::store::rows::Cells;
             let (watch, existing) = (row.int(1)?, row.int(2)?);
             watches.insert(int(&row, 0)?, watch);
             gone.extend(watch.filter(|_| existing.is_none()));
         }
-        for gone in padded(&gone) {
-            let forget = FORGET.of(gone.len());
-            let forget = gone.into_iter().fold(forget, |query, watch| query.bind(*watch));
-            forget.execute(&mut *tx).await?;
-        }
+    }
+    for gone in padded(&gone) {
+        let forget = FORGET.of(gone.len());
+        let forget = gone.into_iter().fold(forget, |query, watch| query.bind(*watch));
+        forget.execute(&mut *tx).await?;
+    }
+    for piece in padded(applied) {
         let mut record = RECORD.of(piece.len());
         for change in &piece {
             let id = signed(change.id.0);
             record = record
                 .bind(id)
                 .bind(change.symbol.as_str().to_owned())
-                .bind(watches.get(&id).copied().flatten())
+                .bind(match change.watch {
+                    Some((watch, _)) => Some(signed(watch.0)),
+                    None => watches.get(&id).copied().flatten(),
+                })
                 .bind(change.watch.map(|(_, version)| version.0))
                 .bind(change.after.map(Timestamp::millis));
         }
         record.execute(&mut *tx).await?;
-        ids(&REMOVE).execute(&mut *tx).await?;
+        let distinct = piece.iter().map(|change| change.id).collect::<HashSet<_>>().len();
+        let distinct = u32::try_from(distinct).unwrap_or(u32::MAX);
+        ids(&REMOVE, &piece).bind(distinct).execute(&mut *tx).await?;
     }
     Ok(())
 }

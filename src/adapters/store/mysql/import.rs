@@ -45,7 +45,7 @@ pub(super) async fn load(
         .iter()
         .filter_map(|(email, spec)| Some((*users.get(email.folded())?, *spec)))
         .collect();
-    Work { tx: &mut tx, store }.insert_watches(&owned).await?;
+    Work { tx: &mut tx, store, view: None }.insert_watches(&owned).await?;
     tx.commit().await?;
     Ok(Some(owned.len() as u64))
 }

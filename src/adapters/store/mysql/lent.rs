@@ -8,7 +8,7 @@ use sqlx::mysql::MySqlConnection;
 
 use super::MysqlStore;
 use super::failure::Failure;
-use super::pool::{Held, Pool};
+use super::pool::{Held, Mode, Pool};
 
 /// How long a connection whose user went away has for undoing what it began.
 const UNDO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,16 +22,18 @@ pub(crate) struct Lent {
 impl MysqlStore {
     /// A connection to read with: each statement sees all that was committed before it.
     pub(crate) async fn read(&self) -> Result<Lent, Failure> {
-        let pool = self.inner.pool.clone();
-        Ok(Lent { held: Some(pool.take().await?), pool })
+        self.lend(Mode::Single).await
     }
 
-    /// Begins a transaction. Its statements see what was committed before each of them (READ
-    /// COMMITTED); what decides is read with `FOR UPDATE`.
+    /// A connection on which the first statement begins a transaction. Its statements see what was
+    /// committed before each of them (READ COMMITTED); what decides is read with `FOR UPDATE`.
     pub(crate) async fn begin(&self) -> Result<Lent, Failure> {
-        let mut lent = self.read().await?;
-        sqlx::raw_sql("START TRANSACTION").execute(&mut *lent).await?;
-        Ok(lent)
+        self.lend(Mode::Transaction).await
+    }
+
+    async fn lend(&self, mode: Mode) -> Result<Lent, Failure> {
+        let pool = self.inner.pool.clone();
+        Ok(Lent { held: Some(pool.take(mode).await?), pool })
     }
 }
 

@@ -54,9 +54,8 @@ impl NotifyStore for MysqlStore {
                 tx.roll_back().await?;
                 return Ok(claimed);
             }
-            let ids = deliveries::insert(&mut tx, incoming, claimant, claim_max).await?;
+            let claimed = deliveries::insert(&mut tx, incoming, claimant, claim_max).await?;
             progress::set_aside(&mut tx, dead).await?;
-            let claimed = deliveries::claimed_by(&mut tx, claimant, &ids).await?;
             tx.commit().await?;
             Ok(claimed)
         })

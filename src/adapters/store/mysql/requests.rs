@@ -60,7 +60,9 @@ pub(super) async fn add_record(
     .execute(tx)
     .await;
     match inserted {
-        Ok(_) => Ok(Some(Recorded { fingerprint: request.fingerprint, reply, again: false })),
+        Ok(_) => {
+            Ok(Some(Recorded { fingerprint: request.fingerprint, reply, again: false, view: None }))
+        }
         Err(error) if is_duplicate(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -7,21 +7,33 @@ use super::bulk::{Bulk, exact, padded};
 use super::commands::{Done, Work};
 use super::counts::Counts;
 use super::{Failure, now_ms};
-use crate::adapters::store::rows::{self, int, parsed, signed, watch_columns};
+use crate::adapters::store::rows::{self, int, parsed, signed, state_columns, watch_columns};
+use crate::adapters::store::views::view;
 use crate::model::{Price, Symbol, UserId, Version, Watch, WatchId, WatchSpec};
 use crate::pipeline::broker::partition_of;
-use crate::server::store::{Refusal, Reply, WatchPatch, WatchRef};
+use crate::server::store::{Refusal, Reply, WatchPatch, WatchRef, WatchView};
 
-pub(super) const WATCH_OF: &str = concat!(
-    "SELECT ",
-    watch_columns!(),
-    " FROM watches w WHERE w.id = ? AND w.user_id = ? FOR UPDATE"
-);
-pub(super) const OLDEST_OF: &str = concat!(
-    "SELECT ",
-    watch_columns!(),
-    " FROM watches w WHERE w.user_id = ? ORDER BY w.id LIMIT 1 FOR UPDATE"
-);
+/// What an answer tells of a watch as well, so that it costs no read of its own. Only the watch is
+/// locked: not what is read in a query within the query.
+macro_rules! locked_view {
+    ($which:literal) => {
+        concat!(
+            "SELECT ",
+            watch_columns!(),
+            ", ",
+            state_columns!(),
+            ", y.last_ms, y.last_price, y.currency, y.market FROM watches w \
+             LEFT JOIN (SELECT watch_id, version, told, bucket, last_alert_ms FROM watch_states) s \
+             ON s.watch_id = w.id \
+             LEFT JOIN (SELECT symbol, last_ms, last_price, currency, market FROM symbol_states) y \
+             ON y.symbol = w.symbol ",
+            $which,
+            " FOR UPDATE"
+        )
+    };
+}
+pub(super) const WATCH_OF: &str = locked_view!("WHERE w.id = ? AND w.user_id = ?");
+pub(super) const OLDEST_OF: &str = locked_view!("WHERE w.user_id = ? ORDER BY w.id LIMIT 1");
 
 impl Work<'_> {
     pub(super) async fn create_watch(&mut self, user: UserId, spec: &WatchSpec) -> Done {
@@ -61,18 +73,25 @@ impl Work<'_> {
                 (_, _, WatchRef::Id(_)) => {}
             }
         }
-        let Some(old) = found else {
+        let Some(view) = found else {
             return Ok(Err(Refusal::UnknownWatch));
         };
+        let old = view.watch;
         let next = match patch.apply(&old) {
             Ok(Some(next)) => next,
-            Ok(None) => return Ok(Ok(Reply::Watch { id: old.id.0 })),
+            Ok(None) => {
+                self.view = Some(view);
+                return Ok(Ok(Reply::Watch { id: old.id.0 }));
+            }
             Err(error) => return Ok(Err(error.into())),
         };
         self.update_watch(&next).await?;
         let (from, to) = (old.spec.symbol(), next.spec.symbol());
         let mut changes = vec![(to, Some(signed(old.id.0)))];
-        if from != to {
+        if from == to {
+            let state = view.state.carried_to(&next);
+            self.view = Some(WatchView { watch: next, state, last: view.last });
+        } else {
             changes.insert(0, (from, Some(signed(old.id.0))));
         }
         self.add_changes(&changes).await?;
@@ -212,13 +231,13 @@ impl Work<'_> {
         &mut self,
         user: UserId,
         watch: WatchRef,
-    ) -> Result<Option<Watch>, Failure> {
+    ) -> Result<Option<WatchView>, Failure> {
         let query = match watch {
             WatchRef::Id(id) => sqlx::query(WATCH_OF).bind(signed(id.0)),
             WatchRef::Oldest => sqlx::query(OLDEST_OF),
         };
         let row = query.bind(user.0).fetch_optional(&mut *self.tx).await?;
-        Ok(row.map(|row| rows::watch(&row, 0)).transpose()?)
+        Ok(row.map(|row| view(&row)).transpose()?)
     }
 
     async fn update_watch(&mut self, watch: &Watch) -> Result<(), Failure> {

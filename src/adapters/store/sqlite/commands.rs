@@ -75,7 +75,7 @@ impl SqliteStore {
         };
         let recorded = match request {
             Some(request) => add_record(&mut tx, request, reply, now_ms).await?,
-            None => Recorded { fingerprint: [0; 32], reply, again: false },
+            None => Recorded { fingerprint: [0; 32], reply, again: false, view: None },
         };
         failpoint::hit("command/before-commit");
         tx.commit().await?;

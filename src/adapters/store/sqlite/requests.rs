@@ -40,5 +40,5 @@ pub(super) async fn add_record(
     .bind(now_ms)
     .execute(tx)
     .await?;
-    Ok(Recorded { fingerprint: request.fingerprint, reply, again: false })
+    Ok(Recorded { fingerprint: request.fingerprint, reply, again: false, view: None })
 }
