@@ -18,9 +18,6 @@ pub use opentelemetry::trace::SpanKind;
 
 use crate::pipeline::broker::{HeaderName, Record};
 
-/// The header of a record whose tick or alert is traced.
-pub const HEADER: &str = "traceparent";
-
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
 /// Traces with `tracer` from here on. The first one of a process stays.

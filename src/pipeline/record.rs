@@ -233,9 +233,11 @@ fn record(schema: &'static str, symbol: &Symbol, value: Vec<u8>, time: Timestamp
     }
 }
 
-/// The known schema of a name.
-pub(crate) fn known_schema(name: &[u8]) -> Option<&'static str> {
-    [TICK_SCHEMA, ALERT_SCHEMA].into_iter().find(|known| known.as_bytes() == name)
+/// A header's value that is the name of a known schema, which most are: it takes no memory, nor a
+/// share of the memory that it was read from.
+pub(crate) fn known_schema(value: &[u8]) -> Option<Bytes> {
+    let known = [TICK_SCHEMA, ALERT_SCHEMA].into_iter().find(|known| known.as_bytes() == value);
+    known.map(|known| Bytes::from_static(known.as_bytes()))
 }
 
 /// The header that the records of a topic bear.

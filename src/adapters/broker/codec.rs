@@ -64,9 +64,8 @@ pub(crate) fn decode(body: &mut Bytes) -> Result<Record, Malformed> {
     for _ in 0..count {
         let name = std::str::from_utf8(take(&mut rest)?).map_err(|_| Malformed)?;
         let value = take(&mut rest)?;
-        // Most of them are one of few, and need no share of the body.
-        let known = known_schema(value).map(|schema| Bytes::from_static(schema.as_bytes()));
-        headers.push((name.into(), known.unwrap_or_else(|| body.slice_ref(value))));
+        let value = known_schema(value).unwrap_or_else(|| body.slice_ref(value));
+        headers.push((name.into(), value));
     }
     if !rest.is_empty() {
         return Err(Malformed);

@@ -7,12 +7,13 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::auth::{log_in, require};
 use super::{Api, fields};
 use crate::metrics::Reason;
+use crate::pipeline::broker::HeaderName;
 use crate::proto::v1::feed_server::Feed;
 use crate::proto::v1::{PushTicksRequest, PushTicksResponse, RefusedTick};
 use crate::server::fault::Fault;
 use crate::server::sessions::TokenDigest;
 use crate::server::store::Role;
-use crate::trace::{self, TraceParent};
+use crate::trace::TraceParent;
 
 const BATCH_MAX: usize = 10_000;
 const FEEDERS: &[Role] = &[Role::Feeder, Role::Operator];
@@ -26,7 +27,7 @@ impl Feed for Api {
         request: Request<Streaming<PushTicksRequest>>,
     ) -> Result<Response<Self::PushTicksStream>, Status> {
         self.observed("PushTicks", async {
-            let before = request.metadata().get(trace::HEADER);
+            let before = request.metadata().get(&*HeaderName::TRACEPARENT);
             let before = before.and_then(|header| TraceParent::parse(header.as_bytes()));
             let (caller, batches) = self.open(request).await?;
             require(&caller.session, FEEDERS)?;

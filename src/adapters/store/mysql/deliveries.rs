@@ -155,18 +155,18 @@ pub(super) async fn insert(
             false => error.into(),
         })?;
     }
-    let claimed = new.into_iter().filter(|(_, claimed, _)| *claimed);
-    let delivery = |(known, _, trace): (&Known, bool, Option<TraceParent>)| {
+    let claimed = |(known, claimed, trace): (&Known, bool, Option<TraceParent>)| {
+        let email = known.email.as_ref().ok().filter(|_| claimed)?;
         Some(Delivery {
             id: DeliveryId(known.id.cast_unsigned()),
             alert: known.alert,
-            email: known.email.as_ref().ok()?.clone(),
+            email: email.clone(),
             attempts: 0,
             accepted: known.accepted,
             trace,
         })
     };
-    Ok(claimed.filter_map(delivery).collect())
+    Ok(new.into_iter().filter_map(claimed).collect())
 }
 
 /// Those of some deliveries that `claimant` has claimed, the longest due first.

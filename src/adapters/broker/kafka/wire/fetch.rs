@@ -84,10 +84,10 @@ fn signed(value: u32) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }
 
-/// The error of the one partition that was asked for.
+/// The error of the one partition that was asked for, or that the answer has none.
 pub(super) fn error_code(answer: &FetchResponse) -> i16 {
     let found = answer.responses.first().and_then(|topic| topic.partitions.first());
-    found.map_or(answer.error_code, |partition| partition.error_code)
+    found.map_or(-1, |partition| partition.error_code)
 }
 
 /// The batches of the one partition that was asked for; the last one may be cut off.
@@ -121,8 +121,7 @@ fn read(mut batches: Bytes, from: Offset) -> Result<Vec<Placed>, String> {
 fn placed(fetched: Fetched) -> Placed {
     let headers = fetched.headers.into_iter().map(|(name, value)| {
         let value = value.unwrap_or_default();
-        let known = known_schema(&value).map(|schema| Bytes::from_static(schema.as_bytes()));
-        (HeaderName::from(&*name), known.unwrap_or(value))
+        (HeaderName::from(&*name), known_schema(&value).unwrap_or(value))
     });
     Placed {
         offset: Offset(u64::try_from(fetched.offset).unwrap_or_default()),
