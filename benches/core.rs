@@ -12,9 +12,14 @@ use std::time::Duration;
 use common::{Market, Mix, SYMBOLS};
 use cpu_time::ThreadTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use mimalloc::MiMalloc;
 use rand::RngExt;
 use tripline::model::{Version, Watch, WatchId, WatchState};
 use tripline::pipeline::evaluate::{Effects, Engine, EngineTick};
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Ticks or changes a measured run.
 const TICKS: usize = 1_000_000;

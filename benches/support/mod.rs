@@ -5,12 +5,17 @@
 use std::path::Path;
 use std::time::Duration;
 
+use mimalloc::MiMalloc;
 use tempfile::TempDir;
 use tripline::config::{self, Flag, Settings, Sources};
 use tripline::model::{Currency, Tick, Timestamp};
 use tripline::pipeline::evaluate::EngineTick;
 
 use crate::common::{Market, SYMBOLS};
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A folder that goes when this is dropped. Not in `/tmp`, which may be memory.
 pub(crate) fn folder() -> TempDir {

@@ -9,6 +9,7 @@ mod failure;
 mod files_limit;
 mod health;
 mod host;
+mod huge_pages;
 mod operator;
 mod output;
 mod password;
@@ -95,6 +96,8 @@ enum Command {
 
 /// Runs the command that the process was given.
 pub fn main() -> ExitCode {
+    // The allocator asks for them, and most commands need little memory.
+    huge_pages::allow(false);
     match Cli::parse().command {
         Command::Demo(command) => command.run(),
         Command::Serve(command) => command.run(),

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::{Failure, note};
 use super::files_limit;
+use super::huge_pages;
 use super::settings::SettingsArgs;
 use super::setup;
 use crate::config::{Flag, Settings};
@@ -131,6 +132,7 @@ impl Serve {
         }
         setup::log(&settings.log)?;
         files_limit::raise(&settings);
+        huge_pages::allow(settings.graph.huge_pages);
         let import = self.watches.as_deref().map(setup::import).transpose()?;
         Ok((settings, import))
     }

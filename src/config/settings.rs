@@ -80,6 +80,8 @@ pub struct ProcessOptions {
     pub roles: Roles,
     /// How long a stop waits for what has begun, in milliseconds.
     pub stop_ms_max: u64,
+    /// Whether memory comes in huge pages.
+    pub huge_pages: bool,
 }
 
 /// Where data is kept.

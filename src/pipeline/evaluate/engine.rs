@@ -231,7 +231,7 @@ impl Engine {
         if time <= gate.time || time >= gate.quiet.wake {
             return self.tick_slowly(tick, out);
         }
-        if price < gate.quiet.low || price > gate.quiet.high {
+        if gate.quiet.excludes(price) {
             return self.tick_slowly(tick, out);
         }
         if tick.currency != CurrencyIdx::NONE && tick.currency != gate.currency {
@@ -268,9 +268,9 @@ impl Engine {
         let mut read = 0;
         for tick in ticks {
             let (idx, price) = (tick.symbol.0 as usize, tick.price.units());
-            let quiet = &self.gates[idx].quiet;
-            if price < quiet.low || price > quiet.high {
-                read ^= self.trees[idx].read_ahead(price);
+            let gate = &self.gates[idx];
+            if gate.quiet.excludes(price) {
+                read ^= self.trees[idx].read_ahead(price > gate.price);
             }
         }
         // Without a use of it, nothing would be read.
@@ -281,21 +281,26 @@ impl Engine {
     /// and changes nothing.
     pub fn look_ahead_changes(&self, changes: impl IntoIterator<Item = (Symbol, WatchId)>) {
         let mut nodes = [None; Self::AHEAD];
+        let mut highest = 0;
         for (node, (symbol, watch)) in nodes.iter_mut().zip(changes) {
             let idx = self.find(symbol.as_bytes());
-            let root = idx.and_then(|idx| self.trees[idx.0 as usize].root());
-            *node = root.map(|root| (root, watch.0));
+            *node = idx.and_then(|idx| self.trees[idx.0 as usize].root()).map(|(root, height)| {
+                highest = highest.max(height);
+                (root, height, watch.0)
+            });
         }
-        // All of them down by one level at a time, so that they wait together at each.
-        let mut deeper = true;
-        while std::mem::take(&mut deeper) {
-            for (node, id) in nodes.iter_mut().flatten() {
-                if let Some(kid) = node.kid(*id) {
-                    (*node, deeper) = (kid, true);
+        // All of them down by one level at a time, so that they wait together at each. That a
+        // node is no leaf is known from the height: to read it first would be to wait for it.
+        for level in (1..=highest).rev() {
+            for (node, height, id) in nodes.iter_mut().flatten() {
+                if *height >= level
+                    && let Some(kid) = node.kid(*id)
+                {
+                    *node = kid;
                 }
             }
         }
-        let read = |read: u64, (leaf, id): &(&Node, u64)| read ^ leaf.read_ahead(*id);
+        let read = |read: u64, (leaf, _, id): &(&Node, usize, u64)| read ^ leaf.read_ahead(*id);
         black_box(nodes.iter().flatten().fold(0, read));
     }
 
@@ -317,13 +322,11 @@ impl Engine {
         self.stirred = true;
         let rising = at.price >= gate.price;
         let woken = at.time >= gate.quiet.wake;
-        let before = Moment { price: gate.price, ..at };
         (gate.time, gate.price) = (at.time, at.price);
         let mut sweep = Sweep {
             symbol: self.symbols.name(tick.symbol),
             tick: LastTick { time: tick.time, price: tick.price },
             at,
-            before,
             rising,
             room: 0,
             near: Vec::new(),

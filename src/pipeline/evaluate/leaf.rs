@@ -92,6 +92,11 @@ impl Leaf {
         u64::from(record ^ bounds)
     }
 
+    /// Whether the watch at a place is kept by price elsewhere.
+    pub(super) fn is_near(&self, at: usize) -> bool {
+        self.flags[at] & NEAR != 0
+    }
+
     /// The watch at a place.
     pub(super) fn slot(&self, at: usize) -> Slot {
         let rare = self.rare.as_ref().map_or(Rare::default(), |rare| rare[at]);
@@ -250,7 +255,7 @@ impl Leaf {
             let at = self.len();
             self.len += 1;
             self.set(at, &later.slot(from), last);
-            if later.flags[from] & NEAR != 0 {
+            if later.is_near(from) {
                 self.set_near(at);
             }
         }
@@ -279,14 +284,14 @@ impl Leaf {
         while concerned != 0 {
             let at = concerned.trailing_zeros() as usize;
             concerned &= concerned - 1;
-            if self.flags[at] & NEAR != 0 {
+            if self.is_near(at) {
                 continue;
             }
             let mut slot = self.slot(at);
             let told = slot.state.told != Told::Nothing;
             let changed = sweep.evaluate(&mut slot);
             let quiet = slot.rule.quiet(&slot.state, sweep.at);
-            if changed && told && sweep.takes(&slot, quiet) {
+            if changed && told && sweep.takes(&slot) {
                 self.set_near(at);
                 continue;
             }

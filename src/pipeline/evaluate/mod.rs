@@ -9,8 +9,8 @@
 //! `tree` keeps, for every group of a symbol's watches, what these intervals have in common.
 //! A tick within what all the watches of its symbol have in common is done after a few
 //! comparisons, and one outside of it finds the watches concerned, in the order of their ids.
-//! Those that the price keeps crossing are taken out of the tree, into `near`, where they stand
-//! in the order of prices.
+//! Those that the price keeps crossing are taken out of the tree, into `near`, where their
+//! thresholds stand in the order of prices and the price has its place among them.
 
 mod bounds;
 mod commit;

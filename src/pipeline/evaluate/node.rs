@@ -61,10 +61,20 @@ impl Node {
 
     /// A watch's slot.
     pub(super) fn get(&self, id: u64) -> Option<Slot> {
+        self.find(id).map(|(leaf, at)| leaf.slot(at))
+    }
+
+    /// Whether a watch is kept by price elsewhere.
+    pub(super) fn is_near(&self, id: u64) -> bool {
+        self.find(id).is_some_and(|(leaf, at)| leaf.is_near(at))
+    }
+
+    /// The leaf of a watch, and the watch's place in it.
+    fn find(&self, id: u64) -> Option<(&Leaf, usize)> {
         let mut node = self;
         loop {
             match node {
-                Self::Leaf(leaf) => return leaf.find(id).ok().map(|at| leaf.slot(at)),
+                Self::Leaf(leaf) => return leaf.find(id).ok().map(|at| (&**leaf, at)),
                 Self::Inner(inner) => node = inner.kids[inner.find(id)].as_ref()?,
             }
         }
@@ -74,7 +84,7 @@ impl Node {
     pub(super) fn kid(&self, id: u64) -> Option<&Self> {
         match self {
             Self::Leaf(_) => None,
-            Self::Inner(inner) => inner.kids[inner.find(id)].as_ref(),
+            Self::Inner(inner) => inner.kids[inner.find_unbounded(id)].as_ref(),
         }
     }
 
@@ -192,9 +202,14 @@ impl Inner {
 
     /// The kid below which a watch is, or would be.
     fn find(&self, id: u64) -> usize {
+        self.find_unbounded(id).min(self.len.saturating_sub(1))
+    }
+
+    /// The same without a look at how many kids there are, which is on another cache line.
+    fn find_unbounded(&self, id: u64) -> usize {
         // Without a branch: which kid it is can't be foretold. Where no kid is, it says MAX.
         let before: usize = self.ids.iter().map(|first| usize::from(*first <= id)).sum();
-        before.min(self.len).saturating_sub(1)
+        before.saturating_sub(1)
     }
 
     /// Notes what stays quiet below a kid. The rest is looked through again only where the

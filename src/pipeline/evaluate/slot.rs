@@ -1,6 +1,7 @@
 //! One watch as the engine holds it, and its evaluation against one price.
 
 use super::Effects;
+use super::near::Near;
 use super::policy::{Decision, Moment, Quiet, Rule, after};
 use crate::model::{
     Alert, AlertId, Condition, LastTick, Price, Symbol, UserId, Version, Watch, WatchId, WatchState,
@@ -48,17 +49,24 @@ impl Slot {
                 Condition::Below => self.rule.low,
             };
             let id = AlertId { watch: self.id, version: self.version, time: tick.time, condition };
-            alerts.push(Alert {
-                id,
-                user: self.user,
-                symbol: *symbol,
-                price: tick.price,
-                // A threshold came from a price, so it is one.
-                threshold: Price::from_units(threshold).unwrap_or(tick.price),
-            });
+            alerts.push(alert(id, self.user, symbol, tick.price, threshold));
         }
         decision != Decision::Nothing
     }
+}
+
+/// The alert that a watch tells at a price.
+#[inline]
+pub(super) fn alert(
+    id: AlertId,
+    user: UserId,
+    symbol: &Symbol,
+    price: Price,
+    threshold: i64,
+) -> Alert {
+    // A threshold came from a price, so it is one.
+    let threshold = Price::from_units(threshold).unwrap_or(price);
+    Alert { id, user, symbol: *symbol, price, threshold }
 }
 
 impl From<LastTick> for Moment {
@@ -73,17 +81,14 @@ pub(super) struct Sweep<'a> {
     pub(super) tick: LastTick,
     /// The tick's price and time once more, as numbers.
     pub(super) at: Moment,
-    /// The symbol's price before it; the time is the tick's.
-    pub(super) before: Moment,
     /// Whether the price is not under the last one. Every quiet interval that is not empty
     /// holds the last price, so a rising price can leave one at its upper end only, and a
     /// falling one at its lower end only: half of the bounds need no look.
     pub(super) rising: bool,
     /// How many more watches may leave the tree.
     pub(super) room: usize,
-    /// Watches that left the tree, with their quiet intervals, because the price crosses them
-    /// again.
-    pub(super) near: Vec<(Slot, Quiet)>,
+    /// Watches that left the tree because the price crosses them again.
+    pub(super) near: Vec<Slot>,
     pub(super) out: &'a mut Effects,
 }
 
@@ -100,10 +105,10 @@ impl Sweep<'_> {
     /// Whether a watch leaves the tree, where it is quiet from now on, to be kept by price: if
     /// it told before this tick and does something again. One whose price is crossed once, as
     /// many are when a market falls, stays.
-    pub(super) fn takes(&mut self, slot: &Slot, quiet: Quiet) -> bool {
-        let takes = self.near.len() < self.room && slot.rule.cooldown_ms == 0;
+    pub(super) fn takes(&mut self, slot: &Slot) -> bool {
+        let takes = self.near.len() < self.room && Near::keeps(&slot.rule);
         if takes {
-            self.near.push((*slot, quiet));
+            self.near.push(*slot);
         }
         takes
     }

@@ -8,23 +8,25 @@ use super::near::Near;
 use super::node::{Next, Node};
 use super::policy::Quiet;
 use super::slot::{Slot, Sweep};
-use crate::model::{LastTick, WatchId};
+use crate::model::{LastTick, Told, WatchId, WatchState};
 
 /// The watches of one symbol.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(128))]
 pub(super) struct Tree {
-    root: Option<Node>,
     /// What stays quiet for the watches that are not near.
     rest: Quiet,
     /// Not behind a pointer: that would be one more wait for memory in each crossing.
     near: Near,
+    root: Option<Node>,
+    /// How many nodes are above each leaf.
+    height: usize,
     len: usize,
 }
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { root: None, rest: Quiet::ALWAYS, near: Near::default(), len: 0 }
+        Self { root: None, rest: Quiet::ALWAYS, near: Near::default(), height: 0, len: 0 }
     }
 }
 
@@ -37,9 +39,9 @@ impl Tree {
         self.root.as_ref()?.get(id.0)
     }
 
-    /// The node above all of those that are not near.
-    pub(super) fn root(&self) -> Option<&Node> {
-        self.root.as_ref()
+    /// The node above all of those that are not near, and how many are above each leaf.
+    pub(super) fn root(&self) -> Option<(&Node, usize)> {
+        Some((self.root.as_ref()?, self.height))
     }
 
     /// Adds a watch or replaces the one of its id by what `next` makes of it; `None` changes
@@ -59,6 +61,7 @@ impl Tree {
         let mut root = self.root.take().unwrap_or_else(Node::new);
         if let Some(later) = root.put(id.0, last, next) {
             root = Node::above(root, later, last);
+            self.height += 1;
         }
         self.root = (root.len() > 0).then_some(root);
         self.look_at_rest(last);
@@ -70,7 +73,10 @@ impl Tree {
 
     /// Puts a watch that is near back into the tree.
     fn bring_back(&mut self, id: WatchId, last: Option<LastTick>) {
-        if let Some(slot) = self.near.take(id) {
+        // The tree is asked first, because what is near is not ordered by id.
+        let is_near =
+            self.near.len() > 0 && self.root.as_ref().is_some_and(|root| root.is_near(id.0));
+        if let Some(slot) = is_near.then(|| self.near.take(id)).flatten() {
             self.put_far(id, last, &mut |_| Some(slot));
         }
     }
@@ -85,6 +91,7 @@ impl Tree {
             self.root = None;
         } else if let Some(only) = root.take_only_kid() {
             self.root = Some(only);
+            self.height -= 1;
         }
         self.look_at_rest(last);
         removed
@@ -112,15 +119,16 @@ impl Tree {
         }
         if mixed && sweep.out.states.len() > states + 1 {
             sweep.out.alerts[alerts..].sort_unstable_by_key(|alert| alert.id.watch);
-            sweep.out.states[states..].sort_unstable_by_key(|(watch, _)| *watch);
+            keep_last(&mut sweep.out.states, states);
         }
         self.quiet()
     }
 
     /// Reads what a price that leaves the quiet interval touches first, for the sake of reading
     /// it: what it returns says nothing.
-    pub(super) fn read_ahead(&self, price: i64) -> i64 {
-        self.rest.low ^ self.near.read_ahead(price)
+    #[inline]
+    pub(super) fn read_ahead(&self, rising: bool) -> i64 {
+        self.rest.low ^ self.near.read_ahead(rising)
     }
 
     fn sweep_rest(&mut self, sweep: &mut Sweep<'_>, woken: bool) {
@@ -130,8 +138,8 @@ impl Tree {
         if sweep.near.is_empty() {
             return;
         }
-        for (slot, quiet) in sweep.near.drain(..) {
-            self.near.add(slot, quiet);
+        for slot in sweep.near.drain(..) {
+            self.near.add(&slot, sweep.at.price);
         }
         if self.near.len() >= Near::len_max(self.len) {
             for id in self.near.farthest(sweep.at) {
@@ -144,6 +152,21 @@ impl Tree {
     pub(super) fn quiet(&self) -> Quiet {
         self.rest.and(self.near.quiet())
     }
+}
+
+/// Sorts the states from a place on by watch, and leaves one of each: a watch that stands there
+/// twice was re-armed on the price's way to its other threshold, where it told.
+fn keep_last(states: &mut Vec<(WatchId, WatchState)>, from: usize) {
+    let key = |(watch, state): &(WatchId, WatchState)| (*watch, state.told != Told::Nothing);
+    states[from..].sort_unstable_by_key(key);
+    let mut kept = from;
+    for at in from..states.len() {
+        if states.get(at + 1).is_none_or(|(later, _)| *later != states[at].0) {
+            states[kept] = states[at];
+            kept += 1;
+        }
+    }
+    states.truncate(kept);
 }
 
 #[cfg(test)]

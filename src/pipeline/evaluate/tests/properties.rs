@@ -249,7 +249,7 @@ fn walks() -> impl Strategy<Value = (i64, Vec<WatchSpec>, Vec<Step>)> {
             currency: 0,
         });
         let steps = prop_oneof![4 => ticks, 1 => steps(base)];
-        (Just(base), prop::collection::vec(specs(base), 60), prop::collection::vec(steps, 40..160))
+        (Just(base), prop::collection::vec(specs(base), 140), prop::collection::vec(steps, 40..160))
     })
 }
 
