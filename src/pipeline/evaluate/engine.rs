@@ -47,8 +47,11 @@ const NO_TICK: i64 = i64::MIN;
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Gate {
-    /// What stays quiet for all the watches of the symbol.
-    quiet: Quiet,
+    /// The prices that stay quiet for all the watches of the symbol: `low`, and `width` more.
+    low: i64,
+    width: u64,
+    /// When a look is due in any case.
+    wake: i64,
     /// The last tick that counted.
     time: i64,
     price: i64,
@@ -56,6 +59,26 @@ struct Gate {
 }
 
 impl Gate {
+    /// A gate that is open for every price.
+    fn new(time: i64, price: i64, currency: CurrencyIdx) -> Self {
+        let mut gate = Self { low: 0, width: 0, wake: 0, time, price, currency };
+        gate.set_quiet(Quiet::ALWAYS);
+        gate
+    }
+
+    fn set_quiet(&mut self, quiet: Quiet) {
+        // Modulo 2^64, so the interval of no price, which is the greatest to the least, is that of
+        // these two, which are no prices.
+        (self.low, self.width) = (quiet.low, quiet.high.wrapping_sub(quiet.low).cast_unsigned());
+        self.wake = quiet.wake;
+    }
+
+    /// Whether a price may concern a watch. One branch: which end it is beyond can't be foretold.
+    #[inline]
+    fn excludes(&self, price: i64) -> bool {
+        price.wrapping_sub(self.low).cast_unsigned() > self.width
+    }
+
     fn last(&self) -> Option<LastTick> {
         Some(LastTick {
             time: Timestamp::from_millis(self.time)?,
@@ -97,12 +120,7 @@ impl Engine {
             return idx;
         }
         let idx = self.symbols.add(symbol);
-        self.gates.push(Gate {
-            quiet: Quiet::ALWAYS,
-            time: NO_TICK,
-            price: 0,
-            currency: CurrencyIdx::NONE,
-        });
+        self.gates.push(Gate::new(NO_TICK, 0, CurrencyIdx::NONE));
         self.trees.push(Tree::default());
         idx
     }
@@ -155,12 +173,10 @@ impl Engine {
         let currency = self.currency(pinned);
         let at = idx.0 as usize;
         self.trees[at].rewrite(last, |_| {});
-        self.gates[at] = Gate {
-            quiet: self.trees[at].quiet(),
-            time: last.map_or(NO_TICK, |last| last.time.millis()),
-            price: last.map_or(0, |last| last.price.units()),
-            currency,
-        };
+        let time = last.map_or(NO_TICK, |last| last.time.millis());
+        let price = last.map_or(0, |last| last.price.units());
+        self.gates[at] = Gate::new(time, price, currency);
+        self.gates[at].set_quiet(self.trees[at].quiet());
     }
 
     /// Adds or changes a watch.
@@ -194,7 +210,7 @@ impl Engine {
             Some(slot)
         };
         self.trees[at].put(watch.id, last, &mut next);
-        self.gates[at].quiet = self.trees[at].quiet();
+        self.gates[at].set_quiet(self.trees[at].quiet());
     }
 
     /// Removes a watch; returns whether the engine held it.
@@ -205,7 +221,7 @@ impl Engine {
         let removed = self.trees[at].remove(watch, last);
         if removed {
             self.watches -= 1;
-            self.gates[at].quiet = self.trees[at].quiet();
+            self.gates[at].set_quiet(self.trees[at].quiet());
         }
         removed
     }
@@ -228,10 +244,10 @@ impl Engine {
         let gate = &mut self.gates[tick.symbol.0 as usize];
         let (time, price) = (tick.time.millis(), tick.price.units());
         // One comparison and one branch each, which are foretold: less than to join them.
-        if time <= gate.time || time >= gate.quiet.wake {
+        if time <= gate.time || time >= gate.wake {
             return self.tick_slowly(tick, out);
         }
-        if gate.quiet.excludes(price) {
+        if gate.excludes(price) {
             return self.tick_slowly(tick, out);
         }
         if tick.currency != CurrencyIdx::NONE && tick.currency != gate.currency {
@@ -269,7 +285,7 @@ impl Engine {
         for tick in ticks {
             let (idx, price) = (tick.symbol.0 as usize, tick.price.units());
             let gate = &self.gates[idx];
-            if gate.quiet.excludes(price) {
+            if gate.excludes(price) {
                 read ^= self.trees[idx].read_ahead(price > gate.price);
             }
         }
@@ -321,7 +337,7 @@ impl Engine {
         }
         self.stirred = true;
         let rising = at.price >= gate.price;
-        let woken = at.time >= gate.quiet.wake;
+        let woken = at.time >= gate.wake;
         (gate.time, gate.price) = (at.time, at.price);
         let mut sweep = Sweep {
             symbol: self.symbols.name(tick.symbol),
@@ -332,7 +348,7 @@ impl Engine {
             near: Vec::new(),
             out,
         };
-        gate.quiet = self.trees[idx].sweep(&mut sweep, woken);
+        gate.set_quiet(self.trees[idx].sweep(&mut sweep, woken));
         Outcome::Counted
     }
 
@@ -363,9 +379,10 @@ impl Engine {
         let slots = self.trees[idx.0 as usize].slots();
         assert!(slots.is_sorted_by_key(|slot| slot.id));
         let exact = slots.iter().fold(Quiet::ALWAYS, |quiet, slot| quiet.and(slot.quiet(last)));
-        assert_eq!((gate.quiet.low, gate.quiet.high), (exact.low, exact.high), "{symbol}");
-        assert!(gate.quiet.wake <= exact.wake, "{symbol}");
-        assert!(last.is_none_or(|last| gate.quiet.wake > last.time.millis()), "{symbol}");
+        let high = gate.low.wrapping_add(gate.width.cast_signed());
+        assert_eq!((gate.low, high), (exact.low, exact.high), "{symbol}");
+        assert!(gate.wake <= exact.wake, "{symbol}");
+        assert!(last.is_none_or(|last| gate.wake > last.time.millis()), "{symbol}");
     }
 
     pub(super) fn fill_currencies(&mut self, currencies: impl Iterator<Item = Currency>) {

@@ -50,15 +50,6 @@ impl Quiet {
     /// No price: the next tick must look.
     pub(super) const NOT: Self = Self { low: i64::MAX, high: i64::MIN, wake: NEVER };
 
-    /// Whether a price lies outside of an interval that holds any price, or is `NOT`.
-    ///
-    /// With one branch, since which end it is beyond can't be foretold.
-    #[inline]
-    pub(super) fn excludes(&self, price: i64) -> bool {
-        let width = self.high.wrapping_sub(self.low).cast_unsigned();
-        price.wrapping_sub(self.low).cast_unsigned() > width
-    }
-
     /// What is quiet for both.
     pub(super) fn and(self, other: Self) -> Self {
         Self {

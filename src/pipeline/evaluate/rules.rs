@@ -12,7 +12,7 @@ use crate::model::{
     AlertId, AlertSeq, MarketState, Offset, Partition, Symbol, Timestamp, Watch, WatchId,
     WatchState,
 };
-use crate::pipeline::broker::Placed;
+use crate::pipeline::broker::{Placed, Record};
 use crate::pipeline::record::{DecodeError, RawTick, TICKS_TOPIC, read_tick};
 use crate::pipeline::stage::{Evaluate, Recent};
 use crate::pipeline::store::{DeadRecord, Span};
@@ -149,16 +149,23 @@ impl Rules {
     /// Reads the ticks of some inputs, and early what the inputs will touch.
     fn read_ahead(&mut self, inputs: &[Input], ticks: &mut Vec<ReadTick>) {
         ticks.clear();
-        for input in inputs {
-            if let Input::Record(placed) = input {
-                let raw = read_tick(&placed.record);
-                ticks.push(raw.and_then(|raw| Ok((self.engine_tick(raw)?, raw.market))));
-            }
+        // The symbols first and by themselves, so that they wait for memory together.
+        let mut symbols = [None; Engine::AHEAD];
+        let records = || inputs.iter().filter_map(record_of);
+        for (symbol, record) in symbols.iter_mut().zip(records()) {
+            *symbol = self.engine.find(record.key.as_deref().unwrap_or_default());
         }
-        let touch = |read, (tick, _): &(EngineTick, _)| read ^ self.engine.touch(tick.symbol);
-        black_box(ticks.iter().flatten().fold(0, touch));
+        let touch = |read, symbol: &SymbolIdx| read ^ self.engine.touch(*symbol);
+        black_box(symbols.iter().flatten().fold(0, touch));
+        for (symbol, record) in symbols.iter().zip(records()) {
+            let raw = read_tick(record);
+            ticks.push(raw.and_then(|raw| Ok((self.engine_tick(raw, *symbol)?, raw.market))));
+        }
         self.engine.look_ahead(ticks.iter().flatten().map(|(tick, _)| tick));
-        self.engine.look_ahead_changes(inputs.iter().filter_map(changed_watch));
+        // Most inputs are ticks.
+        if ticks.len() < inputs.len() {
+            self.engine.look_ahead_changes(inputs.iter().filter_map(changed_watch));
+        }
     }
 
     fn record(&mut self, placed: &Placed, read: ReadTick) {
@@ -188,9 +195,13 @@ impl Rules {
     }
 
     /// The tick with its names as the engine has them.
-    fn engine_tick(&mut self, raw: RawTick<'_>) -> Result<EngineTick, DecodeError> {
+    fn engine_tick(
+        &mut self,
+        raw: RawTick<'_>,
+        symbol: Option<SymbolIdx>,
+    ) -> Result<EngineTick, DecodeError> {
         let currency = self.engine.currency(raw.currency);
-        let symbol = match self.engine.find(raw.key) {
+        let symbol = match symbol {
             Some(symbol) => symbol,
             None => self.engine.symbol(raw.symbol()?),
         };
@@ -213,27 +224,22 @@ impl Rules {
 
     /// Keeps the tick's price for the history, the last one of each second, and its market's state.
     fn keep(&mut self, tick: EngineTick, market: Option<MarketState>) {
-        let symbol = self.engine.name(tick.symbol);
-        let points = self.step.evaluation.prices.len();
+        let prices = &mut self.step.evaluation.prices;
         let kept = self.engine.kept(tick.symbol);
         let newly_dirty = !std::mem::replace(&mut kept.dirty, true);
         kept.market = market;
         let second = second(tick.time);
-        let same = kept.second == second;
-        if !same {
+        if kept.second == second && kept.point > 0 {
+            let point = &mut prices[kept.point as usize - 1];
+            (point.time, point.price) = (tick.time, tick.price);
+        } else {
+            kept.prices += u64::from(kept.second != second);
             kept.second = second;
-            kept.prices += 1;
-        }
-        let replaces = (same && kept.point > 0).then(|| kept.point as usize - 1);
-        let number = kept.prices;
-        if replaces.is_none() {
             // There are far fewer points in a step than records_max allows records.
-            kept.point = u32::try_from(points + 1).unwrap_or(0);
-        }
-        let point = PricePoint { symbol, number, time: tick.time, price: tick.price };
-        match replaces {
-            Some(at) => self.step.evaluation.prices[at] = point,
-            None => self.step.evaluation.prices.push(point),
+            kept.point = u32::try_from(prices.len() + 1).unwrap_or(0);
+            let (number, time, price) = (kept.prices, tick.time, tick.price);
+            let symbol = self.engine.name(tick.symbol);
+            prices.push(PricePoint { symbol, number, time, price });
         }
         if newly_dirty {
             self.dirty.push(tick.symbol);
@@ -318,6 +324,10 @@ impl Rules {
 
 fn second(time: Timestamp) -> i64 {
     time.millis().div_euclid(1_000)
+}
+
+fn record_of(input: &Input) -> Option<&Record> {
+    if let Input::Record(placed) = input { Some(&placed.record) } else { None }
 }
 
 /// The watch that an input adds, changes or removes, and its symbol.
