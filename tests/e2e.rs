@@ -176,6 +176,18 @@ async fn a_folder_serves_one_process_and_one_number_of_partitions() {
     Serve::start(&folder, &quiet).await.stop().await;
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn huge_pages_are_for_those_who_ask() {
+    let (_place, folder) = place();
+    for (asked, expected) in [(&[][..], 0), (&["--set", "graph.huge_pages=true"], 1)] {
+        let serve = Serve::start(&folder, &[&["--market", "none"], asked].concat()).await;
+        let status = fs::read_to_string(format!("/proc/{}/status", serve.id())).unwrap();
+        assert!(status.contains(&format!("THP_enabled:\t{expected}")), "{status}");
+        serve.stop().await;
+    }
+}
+
 fn lose_log(folder: &Path) {
     for name in ["log.db", "log.db-wal", "log.db-shm"] {
         let _ = fs::remove_file(folder.join(name));

@@ -136,9 +136,14 @@ impl Serve {
         assert_eq!(status.code(), Some(0), "{status}");
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Sends it a signal: `STOP`, `CONT`.
     pub(crate) async fn signal(&self, name: &str) {
-        let id = self.child.id().expect("it runs").to_string();
+        let id = self.id().to_string();
         let kill = ["-c", "kill -\"$0\" \"$1\"", name, &id];
         assert!(Command::new("sh").args(kill).status().await.unwrap().success());
     }
