@@ -59,10 +59,11 @@ struct Gate {
 }
 
 impl Gate {
-    /// A gate that is open for every price.
-    fn new(time: i64, price: i64, currency: CurrencyIdx) -> Self {
+    fn new(quiet: Quiet, last: Option<LastTick>, currency: CurrencyIdx) -> Self {
+        let time = last.map_or(NO_TICK, |last| last.time.millis());
+        let price = last.map_or(0, |last| last.price.units());
         let mut gate = Self { low: 0, width: 0, wake: 0, time, price, currency };
-        gate.set_quiet(Quiet::ALWAYS);
+        gate.set_quiet(quiet);
         gate
     }
 
@@ -120,7 +121,7 @@ impl Engine {
             return idx;
         }
         let idx = self.symbols.add(symbol);
-        self.gates.push(Gate::new(NO_TICK, 0, CurrencyIdx::NONE));
+        self.gates.push(Gate::new(Quiet::ALWAYS, None, CurrencyIdx::NONE));
         self.trees.push(Tree::default());
         idx
     }
@@ -173,10 +174,7 @@ impl Engine {
         let currency = self.currency(pinned);
         let at = idx.0 as usize;
         self.trees[at].rewrite(last, |_| {});
-        let time = last.map_or(NO_TICK, |last| last.time.millis());
-        let price = last.map_or(0, |last| last.price.units());
-        self.gates[at] = Gate::new(time, price, currency);
-        self.gates[at].set_quiet(self.trees[at].quiet());
+        self.gates[at] = Gate::new(self.trees[at].quiet(), last, currency);
     }
 
     /// Adds or changes a watch.

@@ -9,7 +9,7 @@
 //! lines that the price is on.
 
 use super::leaf::NO_ALERT;
-use super::policy::{Moment, NEVER, Quiet, Rule};
+use super::policy::{NEVER, Quiet, Rule};
 use super::slot::{Slot, Sweep, alert};
 use crate::model::{
     AlertId, Condition, LastTick, PolicyKind, Timestamp, Told, UserId, Version, WatchId, WatchState,
@@ -58,11 +58,6 @@ impl Near {
     /// How many watches may be kept here of a symbol that has `watches`.
     pub(super) fn len_max(watches: usize) -> usize {
         (watches / SHARE).clamp(LEN_MIN, LEN_MAX)
-    }
-
-    /// Whether a watch may be kept here.
-    pub(super) fn keeps(rule: &Rule) -> bool {
-        rule.kind == PolicyKind::Crossing && rule.width == 0 && rule.cooldown_ms == 0
     }
 
     pub(super) fn len(&self) -> usize {
@@ -125,7 +120,7 @@ impl Near {
         Slot { id, user, version, rule, state }
     }
 
-    /// Keeps a watch that may be kept here, evaluated at the present price.
+    /// Keeps a watch that tells each crossing, evaluated at the present price.
     pub(super) fn add(&mut self, slot: &Slot, price: i64) {
         let Slot { id, user, version, rule, state } = *slot;
         // LEN_MAX at most.
@@ -160,11 +155,11 @@ impl Near {
     }
 
     /// The half of the watches that are the farthest from the present price.
-    pub(super) fn farthest(&self, at: Moment) -> Vec<WatchId> {
+    pub(super) fn farthest(&self, price: i64) -> Vec<WatchId> {
         let mut far: Vec<_> = self.entries.iter().map(|entry| (u64::MAX, entry.id)).collect();
         for line in &self.lines {
             let distance = &mut far[usize::from(line.entry)].0;
-            *distance = line.bound.abs_diff(at.price).min(*distance);
+            *distance = line.bound.abs_diff(price).min(*distance);
         }
         far.sort_unstable_by(|a, b| b.cmp(a));
         far.truncate(far.len().div_ceil(2));

@@ -80,6 +80,11 @@ impl From<&Watch> for Rule {
 }
 
 impl Rule {
+    /// Whether a watch tells whenever the price leaves its band, and that is all there is to it.
+    pub(super) fn tells_each_crossing(&self) -> bool {
+        self.kind == PolicyKind::Crossing && self.width == 0 && self.cooldown_ms == 0
+    }
+
     /// When the cooldown that runs at `time` is over, if one runs.
     fn cooldown_end(&self, state: &WatchState, time: i64) -> Option<i64> {
         if self.cooldown_ms == 0 {

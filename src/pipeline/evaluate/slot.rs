@@ -1,7 +1,6 @@
 //! One watch as the engine holds it, and its evaluation against one price.
 
 use super::Effects;
-use super::near::Near;
 use super::policy::{Decision, Moment, Quiet, Rule, after};
 use crate::model::{
     Alert, AlertId, Condition, LastTick, Price, Symbol, UserId, Version, Watch, WatchId, WatchState,
@@ -106,7 +105,7 @@ impl Sweep<'_> {
     /// it told before this tick and does something again. One whose price is crossed once, as
     /// many are when a market falls, stays.
     pub(super) fn takes(&mut self, slot: &Slot) -> bool {
-        let takes = self.near.len() < self.room && Near::keeps(&slot.rule);
+        let takes = self.near.len() < self.room && slot.rule.tells_each_crossing();
         if takes {
             self.near.push(*slot);
         }

@@ -74,9 +74,10 @@ impl Tree {
     /// Puts a watch that is near back into the tree.
     fn bring_back(&mut self, id: WatchId, last: Option<LastTick>) {
         // The tree is asked first, because what is near is not ordered by id.
-        let is_near =
-            self.near.len() > 0 && self.root.as_ref().is_some_and(|root| root.is_near(id.0));
-        if let Some(slot) = is_near.then(|| self.near.take(id)).flatten() {
+        if self.near.len() > 0
+            && self.root.as_ref().is_some_and(|root| root.is_near(id.0))
+            && let Some(slot) = self.near.take(id)
+        {
             self.put_far(id, last, &mut |_| Some(slot));
         }
     }
@@ -88,7 +89,7 @@ impl Tree {
         let removed = root.remove(id.0, last);
         self.len -= usize::from(removed);
         if root.len() == 0 {
-            self.root = None;
+            (self.root, self.height) = (None, 0);
         } else if let Some(only) = root.take_only_kid() {
             self.root = Some(only);
             self.height -= 1;
@@ -142,7 +143,7 @@ impl Tree {
             self.near.add(&slot, sweep.at.price);
         }
         if self.near.len() >= Near::len_max(self.len) {
-            for id in self.near.farthest(sweep.at) {
+            for id in self.near.farthest(sweep.at.price) {
                 self.bring_back(id, Some(sweep.tick));
             }
         }
@@ -177,6 +178,8 @@ impl Tree {
         if let Some(root) = &self.root {
             root.collect(&mut slots);
         }
+        let top = self.root.as_ref().and_then(|root| root.kid(0));
+        assert_eq!(std::iter::successors(top, |node| node.kid(0)).count(), self.height);
         assert_eq!(slots.len(), self.len);
         for slot in &mut slots {
             *slot = self.near.get(slot.id).unwrap_or(*slot);
